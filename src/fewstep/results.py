@@ -73,15 +73,16 @@ def read_results(path: Path) -> pd.DataFrame:
     """Read a `results.csv`: integers as nullable `Int64`, `finetuned` as nullable `boolean`.
 
     Raises:
-        UserError: the file is missing or lacks a column.
+        UserError: the file is missing or damaged, or lacks a column.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no results file at {path}.")
-    table = pd.read_csv(path, dtype={column: "Int64" for column in _INTEGERS} | {"finetuned": "boolean"})
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(_INTEGERS, "Int64") | {"finetuned": "boolean"})
+    except ValueError as error:  # pandas's own errors are ValueErrors too
+        raise UserError(f"The results file {path} is damaged: {error}.") from None
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
-        raise UserError(
-            f"{path} lacks the columns {', '.join(missing)}; allowed is exactly {', '.join(COLUMNS)}."
-        )
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; allowed is exactly {', '.join(COLUMNS)}.")
     return table[list(COLUMNS)]

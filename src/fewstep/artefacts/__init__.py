@@ -1,0 +1,1 @@
+"""What several stages or jobs need, each in a folder of its own, made by whoever needs it first."""

@@ -1,0 +1,106 @@
+"""Statistics as artefacts: computed once per (weights, data, kind, images, timesteps, seed), then shared."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from fewstep.data.base import Dataset, checked_images
+from fewstep.errors import UserError
+from fewstep.modules.sharing import predict_rows
+from fewstep.modules.statistics import StatisticsModule
+from fewstep.run import Run, fingerprint
+from fewstep.weights import MODEL, WEIGHTS, load_model
+
+FILE = "statistics.safetensors"
+MakeTrainer = Callable[..., pl.Trainer]
+
+
+@dataclass(frozen=True)
+class StatisticsSettings:
+    """What statistics are estimated on.
+
+    Attributes:
+        split: the split behind the search; never the one that judges.
+        images: how many of its images, from the first; None for all.
+        seed: of the noise, one ε per image common to all timesteps.
+        batch_size: images per network call.
+    """
+
+    split: str = "train"
+    images: int | None = 128
+    seed: int = 0
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.images is not None and self.images < 2:
+            raise UserError(f"Statistics need at least 2 images; statistics.images is {self.images}.")
+
+
+def load_statistics(kind: str) -> Callable[[Path], Any]:
+    """The function that reads the file of a kind."""
+    load: Callable[[Path], Any] = importlib.import_module(f"fewstep.statistics.{kind}").load
+    return load
+
+
+def statistics_of(
+    kind: str,
+    root: Path,
+    weights: Path,
+    dataset: Dataset,
+    dataset_config: Mapping[str, Any],
+    settings: StatisticsSettings,
+    trainer: MakeTrainer,
+    *,
+    indices: Sequence[int] | None = None,
+    fitted: Path | None = None,
+) -> Path:
+    """The path of the statistics file of a kind, computed now unless it lies there already.
+
+    Args:
+        kind: a file of fewstep.statistics.
+        root: the folder of all statistics.
+        weights: the folder of the model.
+        dataset: the data.
+        dataset_config: what it was built from, part of the artefact's name.
+        settings: split, images, seed.
+        trainer: makes the trainer that the network runs on.
+        indices: grid indices; None for the whole grid.
+        fitted: the statistics file of the split that `optimal` variances are fitted on; None for these images.
+    """
+    config = {
+        "kind": kind,
+        "dataset": dict(dataset_config),
+        "split": settings.split,
+        "images": settings.images,
+        "seed": settings.seed,
+        "indices": "all" if indices is None else list(indices),
+    }
+    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
+    if fitted is not None:
+        inputs["fitted"] = fitted
+    folder = root / f"{kind}-{settings.split}-{fingerprint(config, inputs)}"
+    with Run(folder, config, inputs) as run:
+        if not run.complete:
+            module = importlib.import_module(f"fewstep.statistics.{kind}")
+            denoiser = load_model(weights)
+            images = checked_images(dataset, settings.split)[: settings.images]
+            estimator = module.Estimator(
+                images,
+                None,
+                split=settings.split,
+                levels=dataset.levels,
+                indices=range(1, denoiser.process.T + 1) if indices is None else indices,
+                seed=settings.seed,
+                batch_size=settings.batch_size,
+                fitted=None if fitted is None else module.load(fitted),
+            )
+            made = trainer(default_root_dir=folder, logger=False, enable_checkpointing=False)
+            measured = predict_rows(made, StatisticsModule(denoiser, estimator), len(estimator))
+            statistics = estimator.collect(denoiser.process, measured)
+            statistics.save(folder / FILE)
+            run.finish(network_calls=statistics.calls, device=str(made.strategy.root_device), seed=settings.seed)
+    return folder / FILE

@@ -1,0 +1,1 @@
+"""Networks of the project's own, and readers of published checkpoints."""

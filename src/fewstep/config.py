@@ -1,0 +1,73 @@
+"""The root of the configuration: which keys there are, and what a run's settings must fulfil."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.errors import UserError
+
+STAGES = ("pretrain", "search", "finetune", "evaluate", "report")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All top-level keys, in the order of conf/config.yaml.
+
+    Attributes:
+        stage: how far to go; every stage first completes those that it needs.
+        name: the experiment's name, the folder of its runs under `outputs`.
+        run_name: the name of every run's folder; None names each after its configuration.
+        outputs: where runs go.
+        seed: of weights, batches and fine-tuning.
+        steps: the K's that schedules are searched for.
+        variance: the variance kind of objectives and stochastic solvers.
+        levels: grey levels of the data; the dataset sets it.
+        data_std: standard deviation of the data per pixel; the dataset sets it.
+        threads: threads of a CPU; None for all.
+        model: backbone, parameterisation and process → denoiser.
+        pretrain: how it is trained.
+        dataset: real images.
+        process: the forward process.
+        statistics: what statistics are estimated on.
+        schedule_optimizer: name → objective and search.
+        solver: name → solver.
+        finetune: restricted fine-tuning, or None.
+        evaluation: what is measured.
+        features: the classifier whose features judge samples.
+        trainer: makes Lightning's trainer.
+        logger: makes Lightning's logger, or None.
+    """
+
+    stage: str
+    name: str
+    run_name: str | None
+    outputs: str
+    seed: int
+    steps: Sequence[int]
+    variance: str
+    levels: int
+    data_std: float
+    threads: int | None
+    model: Mapping[str, Any]
+    pretrain: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    process: Mapping[str, Any]
+    statistics: Mapping[str, Any]
+    schedule_optimizer: Mapping[str, Mapping[str, Any]]
+    solver: Mapping[str, Mapping[str, Any]]
+    finetune: Mapping[str, Any] | None
+    evaluation: Mapping[str, Any]
+    features: Mapping[str, Any]
+    trainer: Mapping[str, Any]
+    logger: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise UserError(f"There is no stage {self.stage!r}; allowed are {', '.join(STAGES)}.")
+        if not self.schedule_optimizer:
+            raise UserError("No schedule optimizer is chosen; set schedule_optimizer to one or a list of them.")
+        if self.statistics.get("split") == self.evaluation.get("split"):
+            raise UserError(
+                f"Schedules would be searched and judged on the same split, {self.evaluation.get('split')!r}; "
+                "set statistics.split and evaluation.split to different ones."
+            )

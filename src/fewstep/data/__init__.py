@@ -1,0 +1,1 @@
+"""Images and their splits; one file per source."""

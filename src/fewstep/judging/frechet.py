@@ -1,0 +1,70 @@
+"""Fréchet distances: of a schedule's samples, and of real images as a floor."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fewstep.artefacts.features import Features
+from fewstep.data.base import Dataset, checked_images
+from fewstep.denoiser import Denoiser
+from fewstep.judging.settings import Judge
+from fewstep.metrics.frechet import FrechetDistance
+from fewstep.modules.sampling import SamplingModule
+from fewstep.modules.sharing import row_loader
+from fewstep.results import Result
+from fewstep.schedule import Schedule
+from fewstep.solvers.base import Solver
+
+
+def frechet_row(
+    judge: Judge, denoiser: Denoiser, solver: Solver, schedule: Schedule, seed: int, labels: Mapping[str, Any]
+) -> Result:
+    """The Fréchet distance of the samples of one seed, with its jackknife standard error."""
+    distance = FrechetDistance(judge.features.reference)
+    module = SamplingModule(
+        denoiser,
+        solver,
+        schedule,
+        judge.features.extractor,
+        distance,
+        n_images=judge.settings.samples,
+        batch_size=judge.settings.batch_size,
+        seed=seed,
+        shape=judge.shape,
+        levels=judge.levels,
+    )
+    judge.trainer().test(module, row_loader(module.blocks), verbose=False)
+    value, standard_error = distance.compute()
+    return Result(
+        **labels,
+        metric=judge.metric,
+        value=value,
+        standard_error=None if math.isnan(standard_error) else standard_error,
+        steps=schedule.steps,
+        nfe=module.nfe,
+        solver=solver.name,
+        variance=solver.variance,
+        sample_seed=seed,
+        n_images=judge.settings.samples,
+        split="train",
+    )
+
+
+def floor_row(dataset: Dataset, features: Features, metric: str, labels: Mapping[str, Any]) -> Result:
+    """Real test images against the reference, as if they were samples; it falls with n, so it is no bound."""
+    images = checked_images(dataset, "test")
+    distance = FrechetDistance(features.reference)
+    with torch.inference_mode():
+        distance.update(features.extractor.features(images), torch.arange(len(images)))
+    value, standard_error = distance.compute()
+    return Result(
+        dataset=labels["dataset"],
+        schedule_optimizer="data",
+        metric=metric,
+        value=value,
+        standard_error=standard_error,
+        n_images=len(images),
+        split="train",
+    )

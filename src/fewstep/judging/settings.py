@@ -1,0 +1,67 @@
+"""What is measured, and what it is measured with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytorch_lightning as pl
+
+from fewstep.artefacts.features import Features
+from fewstep.errors import UserError
+from fewstep.sampling import ROWS
+from fewstep.solvers.base import Solver
+from fewstep.variance import VARIANCES
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured.
+
+    Attributes:
+        split: the split whose images judge the likelihood; never the one behind the search.
+        images: how many of them, from the first; None for all.
+        variances: the variance kinds under which bits/dim are measured.
+        samples: images per Fréchet distance.
+        sample_seeds: one Fréchet distance for each; the noise is the same in every row.
+        sample_steps: solver → the K's that it samples at, as far as they are among the run's steps.
+        batch_size: samples per block of work; no number depends on it.
+        pictured: how many samples the pictures show.
+    """
+
+    split: str = "test"
+    images: int | None = None
+    variances: Sequence[str] = VARIANCES
+    samples: int = 1000
+    sample_seeds: Sequence[int] = (0, 1)
+    sample_steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    batch_size: int = ROWS
+    pictured: int = 10
+
+    def __post_init__(self) -> None:
+        for variance in self.variances:
+            if variance not in VARIANCES:
+                raise UserError(f"evaluation.variances holds {variance!r}; allowed are {', '.join(VARIANCES)}.")
+        if self.samples < 2 or self.batch_size < 1:
+            raise UserError("evaluation.samples must be at least 2 and evaluation.batch_size at least 1.")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What every subject is judged with.
+
+    Attributes:
+        settings: what is measured.
+        solvers: name → solver.
+        features: the extractor and the reference of the Fréchet distance.
+        metric: its column value, such as fid_digits.
+        shape: (C, H, W).
+        levels: grey levels.
+        trainer: makes a trainer for sampling.
+    """
+
+    settings: Evaluation
+    solvers: Mapping[str, Solver]
+    features: Features
+    metric: str
+    shape: tuple[int, int, int]
+    levels: int
+    trainer: Callable[[], pl.Trainer]

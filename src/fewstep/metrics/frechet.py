@@ -1,0 +1,100 @@
+"""The Fréchet distance between Gaussians fitted to features (Heusel et al. 2017), with a standard error."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from fewstep.errors import UserError
+
+BLOCKS = 10
+
+
+@dataclass(frozen=True)
+class FeatureMoments:
+    """Mean [d] and covariance [d, d] of the features of n images, float64."""
+
+    mean: Tensor
+    covariance: Tensor
+    n: int
+
+    @classmethod
+    def of(cls, features: Tensor) -> "FeatureMoments":
+        """The moments of features [n, d], n ≥ 2; the covariance divides by n − 1."""
+        features = features.to(torch.float64)
+        return cls(features.mean(0), torch.cov(features.T), len(features))
+
+
+def frechet_distance(a: FeatureMoments, b: FeatureMoments) -> float:
+    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), through symmetric eigenvalue problems alone."""
+    root = _symmetric_root(a.covariance)
+    cross = torch.linalg.eigvalsh(root @ b.covariance @ root).clamp(min=0).sqrt().sum()
+    trace = a.covariance.trace() + b.covariance.trace() - 2 * cross
+    return ((a.mean - b.mean).square().sum() + trace).item()
+
+
+def _symmetric_root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+class FrechetDistance(Metric):
+    """The Fréchet distance of images' features to a reference, over any number of devices.
+
+    Keeps the sums of ten blocks of images (index mod 10), so that a jackknife over blocks gives the standard
+    error. The error is that of these images; the reference's own is not in it.
+
+    Args:
+        reference: the moments of the reference's features.
+    """
+
+    full_state_update = False
+    count: Tensor
+    total: Tensor
+    products: Tensor
+
+    def __init__(self, reference: FeatureMoments) -> None:
+        super().__init__()
+        self.reference = reference
+        d = len(reference.mean)
+        self.add_state("count", torch.zeros(BLOCKS, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(BLOCKS, d, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("products", torch.zeros(BLOCKS, d, d, dtype=torch.float64), dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
+
+    def update(self, features: Tensor, indices: Tensor) -> None:
+        """Add the features [B, d] of the images `indices` [B]."""
+        # Sums about the reference's mean: no cancellation where features lie far from zero.
+        centred = features.to(torch.float64) - self.reference.mean.to(features.device)
+        for block in range(BLOCKS):
+            mine = centred[indices.to(features.device) % BLOCKS == block]
+            self.count[block] += len(mine)
+            self.total[block] += mine.sum(0)
+            self.products[block] += mine.T @ mine
+
+    def compute(self) -> tuple[float, float]:
+        """The distance of all images together, and its jackknife standard error over blocks."""
+        if self.count.sum() < 2:
+            raise UserError("A Fréchet distance needs at least two images.")
+        everything = torch.ones(BLOCKS, dtype=torch.bool)
+        value = self._distance(everything)
+        present = [block for block in range(BLOCKS) if self.count[block] > 0]
+        if len(present) < 2 or self.count.sum() - self.count.max() < 2:
+            return value, float("nan")
+        without = []
+        for block in present:
+            kept = everything.clone()
+            kept[block] = False
+            without.append(self._distance(kept))
+        spread = torch.tensor(without, dtype=torch.float64)
+        g = len(without)
+        return value, ((g - 1) / g * (spread - spread.mean()).square().sum()).sqrt().item()
+
+    def _distance(self, blocks: Tensor) -> float:
+        blocks = blocks.to(self.count.device)
+        n = self.count[blocks].sum()
+        mean = self.total[blocks].sum(0) / n
+        covariance = (self.products[blocks].sum(0) - n * torch.outer(mean, mean)) / (n - 1)
+        moments = FeatureMoments((mean.cpu() + self.reference.mean), covariance.cpu(), int(n))
+        return frechet_distance(moments, self.reference)

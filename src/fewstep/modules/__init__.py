@@ -1,0 +1,1 @@
+"""Lightning modules: thin shells that run the floors below on the trainer's devices."""

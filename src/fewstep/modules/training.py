@@ -1,0 +1,192 @@
+"""The training loop of pretraining and of restricted fine-tuning; they differ in the times that they draw."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset
+
+from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
+from fewstep.modules.sharing import rank, world
+from fewstep.noise import Noise
+from fewstep.time_distribution import TimeDistribution
+
+Batch = tuple[Tensor, Tensor, Tensor]  # x_0 [B, C, H, W], times float64 [B], noise [B, C, H, W]
+
+
+class TrainingBatches(IterableDataset[Batch]):
+    """Batch i is a function of (seed, i) alone, so that a resumed run draws what an unbroken one would.
+
+    Images come in epochs, each a permutation of its own; times are stratified over the batch (Kingma et al.
+    2021, App. I), which lowers the loss's variance.
+
+    Args:
+        images: [N, C, H, W].
+        times: the distribution of times.
+        batch_size: over all devices together.
+        seed: of permutations, times and noise.
+
+    Attributes:
+        first: the iteration to begin at; the module sets it when a checkpoint is loaded.
+    """
+
+    def __init__(self, images: Tensor, times: TimeDistribution, batch_size: int, seed: int) -> None:
+        self.images, self.times, self.batch_size, self.seed = images, times, batch_size, seed
+        self.first = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        iteration = self.first
+        while True:
+            yield self.batch(iteration)
+            iteration += 1
+
+    def batch(self, iteration: int) -> Batch:
+        """This rank's part of the batch of an iteration."""
+        random = np.random.Generator(np.random.Philox(key=[self.seed, iteration]))
+        rows = self._rows(iteration)
+        shape = (self.batch_size, *self.images.shape[1:])
+        noise = torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+        strata = torch.from_numpy(random.permutation(self.batch_size))
+        quantiles = (strata + random.random()) / self.batch_size
+        mine = slice(rank(), None, world())
+        return self.images[rows][mine], self.times.times(quantiles)[mine], noise[mine]
+
+    def _rows(self, iteration: int) -> Tensor:
+        n = len(self.images)
+        positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        rows = np.empty(self.batch_size, dtype=np.int64)
+        for epoch in np.unique(positions // n):
+            permutation = np.random.default_rng([self.seed, int(epoch)]).permutation(n)
+            inside = positions // n == epoch
+            rows[inside] = permutation[positions[inside] % n]
+        return torch.from_numpy(rows)
+
+
+class ValidationError:
+    """The weighted denoising error at fixed times on fixed images and noise: it changes with the weights alone.
+
+    Args:
+        images: [N, C, H, W] of the validation split.
+        times: float64 [M].
+        seed: of the noise, one ε per image.
+    """
+
+    def __init__(self, images: Tensor, times: Tensor, seed: int) -> None:
+        self.images, self.times = images.to(torch.float32), times
+        self.noise = Noise(seed, range(len(images)), images.shape[1:])(0).to(torch.float32)
+
+    def per_image(self, denoiser: Denoiser, device: torch.device) -> Tensor:
+        """Mean over times of loss_weight(t) ‖x_0 − x̂_0‖²/D, float64 [N], on the CPU."""
+        x0, noise = self.images.to(device), self.noise.to(device)
+        total = torch.zeros(len(x0), dtype=torch.float64)
+        for t in self.times:
+            total += weighted_error(denoiser, x0, t.expand(len(x0)), noise).double().cpu()
+        return total / len(self.times)
+
+
+def weighted_error(denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+    """loss_weight(t) ‖x_0 − x̂_0(x_t)‖²/D per image, [B]: the squared error of the network's own output."""
+    prediction = denoiser(denoiser.process.add_noise(x0, times, noise), times).x0
+    weight = denoiser.loss_weight(times).to(x0.dtype)
+    return weight * (x0 - prediction).square().flatten(1).mean(1)
+
+
+class TrainingModule(pl.LightningModule):
+    """Adam on the weighted denoising error, with an exponential moving average of the weights.
+
+    Logs `train/loss`, `validation/on` and, where given, `validation/off` (the averaged weights' error at the
+    chosen timesteps and off them).
+
+    Args:
+        denoiser: trained in place; its averaged copy is `averaged`.
+        batches: the training data.
+        on: validation at the times that are trained.
+        off: validation at other times; None where there are none.
+        learning_rate: after warm-up.
+        warmup: iterations over which the learning rate rises.
+        iterations: all iterations; the learning rate falls to zero over the last half as a cosine.
+        ema_decay: of the moving average, per iteration; lower at the start, where it would remember the
+            initial weights: min(ema_decay, (1 + i)/(10 + i)).
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        batches: TrainingBatches,
+        on: ValidationError,
+        off: ValidationError | None,
+        *,
+        learning_rate: float,
+        warmup: int,
+        iterations: int,
+        ema_decay: float,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.batches, self.on, self.off = batches, on, off
+        self.learning_rate, self.warmup, self.iterations, self.ema_decay = (
+            learning_rate,
+            warmup,
+            iterations,
+            ema_decay,
+        )
+
+    @property
+    def averaged_denoiser(self) -> Denoiser:
+        """The denoiser with averaged weights."""
+        denoiser: Denoiser = self.averaged.module
+        return denoiser
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from where training stands."""
+        self.batches.first = self.trainer.global_step
+        return DataLoader(self.batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[int]:
+        """One dummy row: the validation data lie in `on` and `off`."""
+        return DataLoader(range(1), batch_size=None)  # type: ignore[arg-type]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean weighted error of a batch."""
+        x0, times, noise = batch
+        loss = weighted_error(self.denoiser, x0, times, noise).mean()
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"The training loss is {loss.item()} at iteration {self.global_step}; the last good checkpoint is "
+                "kept. Lower the learning rate."
+            )
+        self.log("train/loss", loss, prog_bar=True, on_step=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Move the average."""
+        iteration = self.global_step
+        decay = min(self.ema_decay, (1 + iteration) / (10 + iteration))
+        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self.averaged.update_parameters(self.denoiser)
+
+    def validation_step(self, row: int, batch_idx: int) -> None:
+        """The averaged weights' error at the chosen timesteps, and off them."""
+        self.log("validation/on", self._error(self.on), prog_bar=True, batch_size=1)
+        if self.off is not None:
+            self.log("validation/off", self._error(self.off), batch_size=1)
+
+    def _error(self, validation: ValidationError) -> float:
+        return validation.per_image(self.averaged_denoiser.eval(), self.device).mean().item()
+
+    def configure_optimizers(self):  # type: ignore[no-untyped-def]
+        """Adam with warm-up and a cosine decay over the last half."""
+        optimiser = torch.optim.Adam(self.denoiser.parameters(), lr=self.learning_rate)
+        scheduler = LambdaLR(optimiser, self._learning_rate_factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _learning_rate_factor(self, iteration: int) -> float:
+        risen = min(1.0, (iteration + 1) / max(1, self.warmup))
+        progress = min(1.0, max(0.0, 2 * iteration / self.iterations - 1))
+        return float(risen * 0.5 * (1 + np.cos(np.pi * progress)))

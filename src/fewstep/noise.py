@@ -1,0 +1,32 @@
+"""Gaussian noise that belongs to an image's index, not to the batch that the image happens to sit in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Philox (Salmon et al. 2011) is a counter-based generator: the seed and the image's index are its key, the
+# step its counter's high word, so that every draw is reached directly and no two overlap.
+
+
+class Noise:
+    """Standard normal noise for the images `indices`: (seed, image index, step) → the same numbers always.
+
+    Call it with a step to get float64 noise [B, *shape]. Step 0 is the initial noise of a sampler, step j the
+    fresh noise of its j-th move, counted from t = 1 downwards, so that schedules of different length start
+    from the same noise.
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int], shape: Sequence[int]) -> None:
+        self.seed = seed
+        self.indices = tuple(int(index) for index in indices)
+        self.shape = tuple(shape)
+
+    def __call__(self, step: int) -> Tensor:
+        """Float64 [len(indices), *shape]."""
+        draws = np.empty((len(self.indices), *self.shape))
+        for row, index in enumerate(self.indices):
+            bits = np.random.Philox(key=[self.seed, index], counter=[0, 0, 0, step])
+            np.random.Generator(bits).standard_normal(self.shape, out=draws[row])
+        return torch.from_numpy(draws)

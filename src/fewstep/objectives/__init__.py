@@ -1,0 +1,1 @@
+"""What schedules are judged by; one file per objective."""

@@ -1,0 +1,256 @@
+"""The forward noising process: x_t = α(t) x_0 + σ(t) ε, with t in [0, 1], 0 = data, 1 = noise.
+
+A process is its log-SNR on a grid, log α²/σ², float64, and everything else follows from that one curve.
+Steps of the reverse process are written (s, t) with s < t and go from t to s.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.errors import UserError
+
+BETA_MAX = 0.999  # Nichol & Dhariwal 2021: β of the cosine process is clipped here
+COSINE_OFFSET = 0.008  # Nichol & Dhariwal 2021, eq. 17
+
+
+@dataclass(frozen=True)
+class Transition:
+    """q(x_s | x_t, x_0) = N(x0_coefficient x_0 + xt_coefficient x_t, posterior_variance I) for steps (s, t).
+
+    Watson et al. 2021; Ho et al. 2020, eq. 7 for neighbours. All float64 and of the shape that s and t
+    broadcast to.
+
+    Attributes:
+        variance: σ²_{t|s} = σ_t² − α²_{t|s} σ_s², the noise that the forward process adds from s to t.
+        posterior_variance: σ̃² = σ²_{t|s} σ_s² / σ_t².
+        x0_coefficient: c = α_s σ²_{t|s} / σ_t².
+        xt_coefficient: α_{t|s} σ_s² / σ_t².
+    """
+
+    variance: Tensor
+    posterior_variance: Tensor
+    x0_coefficient: Tensor
+    xt_coefficient: Tensor
+
+
+class Process:
+    """A forward process on a grid t_n = n/T, n = 0 … T; between t_1 and t_T its log-SNR is interpolated.
+
+    Build one with `Process.linear`, `Process.cosine` or `Process.edm`.
+
+    Attributes:
+        grid: float64 [T+1], t_0 = 0 (clean data) … t_T = 1.
+        T: the number of training timesteps.
+        variance_preserving: α² + σ² = 1 where true, α = 1 where false.
+        definition: name and arguments; `Process.from_definition` rebuilds the process from it.
+    """
+
+    def __init__(self, log_snr_grid: Tensor, variance_preserving: bool, definition: dict[str, Any]) -> None:
+        """`log_snr_grid`: float64 [T], the log-SNR at t_1 … t_T, strictly descending and finite."""
+        name = definition["name"]
+        if not bool(torch.isfinite(log_snr_grid).all()) or not bool((log_snr_grid.diff() < 0).all()):
+            raise UserError(
+                f"The process {name} does not lose signal at every timestep of its grid: {definition}."
+            )
+        self.T = len(log_snr_grid)
+        self.grid = torch.arange(self.T + 1, dtype=torch.float64) / self.T
+        self.variance_preserving = variance_preserving
+        self.definition = definition
+        self._log_snr_grid = torch.cat([log_snr_grid.new_tensor([math.inf]), log_snr_grid])
+
+    @classmethod
+    def linear(cls, T: int, smallest_noise_level: float | None = None) -> "Process":
+        """β rises linearly from 1e-4 to 0.02, scaled by 1000/T (Ho et al. 2020).
+
+        Args:
+            T: number of timesteps; more than 20, because below that the last β reaches 1.
+            smallest_noise_level: σ/α at t_1; β then starts at its σ² instead of 1e-4 · 1000/T.
+        """
+        _check_grid_size(T)
+        beta_first, beta_last = 1e-4 * 1000 / T, 0.02 * 1000 / T
+        if beta_last >= 1:
+            raise UserError(f"The linear process does not exist for T = {T}: its β reaches 1; T must be above 20.")
+        if smallest_noise_level is not None:
+            variance_ratio = _check_noise_level(smallest_noise_level) ** 2
+            beta_first = variance_ratio / (1 + variance_ratio)
+            if beta_first >= beta_last:
+                raise UserError(
+                    f"A smallest noise level of {smallest_noise_level} starts the linear process at β = "
+                    f"{beta_first:.3g}, which must lie below its last β, {beta_last:.3g}."
+                )
+        beta = torch.linspace(beta_first, beta_last, T, dtype=torch.float64)
+        return cls(_log_snr_of_betas(beta), True, _definition("linear", T, smallest_noise_level))
+
+    @classmethod
+    def cosine(cls, T: int, smallest_noise_level: float | None = None) -> "Process":
+        """σ/α is the tangent of an angle that grows evenly; β is clipped at 0.999 (Nichol & Dhariwal 2021).
+
+        Args:
+            T: number of timesteps; at least 2.
+            smallest_noise_level: σ/α at t_1; the angle then runs evenly from its arctangent at t_1 to π/2.
+        """
+        _check_grid_size(T)
+        if smallest_noise_level is None:
+            n = torch.arange(T + 1, dtype=torch.float64)
+            alpha_bar = torch.cos((n / T + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).square()
+        else:
+            first = math.atan(_check_noise_level(smallest_noise_level))
+            angle = torch.linspace(first, math.pi / 2, T, dtype=torch.float64)
+            alpha_bar = torch.cat([angle.new_ones(1), torch.cos(angle).square()])
+        beta = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=BETA_MAX)
+        return cls(_log_snr_of_betas(beta), True, _definition("cosine", T, smallest_noise_level))
+
+    @classmethod
+    def edm(cls, T: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> "Process":
+        """α = 1 and σ log-uniform from sigma_min at t_1 to sigma_max at t_T (Karras et al. 2022)."""
+        _check_grid_size(T)
+        if not 0 < sigma_min < sigma_max < math.inf:
+            raise UserError(
+                f"The edm process needs 0 < sigma_min < sigma_max; given were {sigma_min} and {sigma_max}."
+            )
+        log_sigma = torch.linspace(math.log(sigma_min), math.log(sigma_max), T, dtype=torch.float64)
+        definition = {"name": "edm", "T": T, "sigma_min": float(sigma_min), "sigma_max": float(sigma_max)}
+        return cls(-2 * log_sigma, False, definition)
+
+    @classmethod
+    def from_definition(cls, definition: dict[str, Any]) -> "Process":
+        """The process that has this `definition`.
+
+        Raises:
+            UserError: the name is unknown or the arguments do not fit it.
+        """
+        makers = {"linear": cls.linear, "cosine": cls.cosine, "edm": cls.edm}
+        arguments = dict(definition)
+        name = arguments.pop("name", None)
+        if name not in makers:
+            raise UserError(f"There is no process {name!r}; allowed are {', '.join(makers)}.")
+        try:
+            return makers[name](**arguments)
+        except TypeError:
+            raise UserError(f"The process {name} cannot be made from {arguments}.") from None
+
+    @property
+    def name(self) -> str:
+        """`linear`, `cosine` or `edm`."""
+        return str(self.definition["name"])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and self.definition == other.definition
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.definition.items()))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value}" for key, value in self.definition.items() if key != "name")
+        return f"Process.{self.name}({arguments})"
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log α²/σ² at times t, any shape; +∞ at t = 0; differentiable in t between t_1 and t_T.
+
+        Raises:
+            UserError: a time lies outside {0} ∪ [t_1, 1].
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+        position = t * self.T
+        # One part in 10⁹ of slack: n/T · T is not always n in floating point.
+        inside = (position >= 1 - 1e-9) & (position <= self.T + 1e-9)
+        if not bool(((t == 0) | inside).all()):
+            wrong = t[~((t == 0) | inside)].flatten()[0].item()
+            raise UserError(f"Time {wrong} is not on {self!r}: allowed are 0 and [{1 / self.T:.6g}, 1].")
+        grid = self._log_snr_grid.to(t.device)
+        below = position.detach().floor().clamp(1, self.T - 1).long()
+        fraction = position - below
+        nearest = position.detach().round()
+        # On the grid the tabulated value itself, to the last bit.
+        fraction = torch.where(
+            (position - nearest).abs() < 1e-9, fraction + (nearest - position).detach(), fraction
+        )
+        log_snr = grid[below] + fraction * (grid[below + 1] - grid[below])
+        return torch.where(t == 0, math.inf, log_snr)
+
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """The inverse of `log_snr`: +∞ → 0, and times in [t_1, 1] for values that the grid spans.
+
+        Raises:
+            UserError: a value lies outside what the grid spans.
+        """
+        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+        grid = self._log_snr_grid.to(log_snr.device)
+        highest, lowest = grid[1].item(), grid[-1].item()
+        slack = 1e-9 * (1 + abs(highest) + abs(lowest))
+        clean = log_snr == math.inf
+        if not bool((clean | ((log_snr <= highest + slack) & (log_snr >= lowest - slack))).all()):
+            raise UserError(
+                f"{self!r} spans log-SNR {lowest:.4f} to {highest:.4f}; {log_snr.tolist()} does not fit."
+            )
+        below = torch.searchsorted(-grid, -log_snr.clamp(lowest, highest).contiguous(), right=True) - 1
+        below = below.clamp(1, self.T - 1)
+        fraction = (log_snr.clamp(lowest, highest) - grid[below]) / (grid[below + 1] - grid[below])
+        return torch.where(clean, 0.0, (below + fraction) / self.T)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """α(t), float64."""
+        log_snr = self.log_snr(t)
+        return torch.sigmoid(log_snr).sqrt() if self.variance_preserving else torch.ones_like(log_snr)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """σ(t), float64; 0 at t = 0."""
+        log_snr = self.log_snr(t)
+        return torch.sigmoid(-log_snr).sqrt() if self.variance_preserving else torch.exp(-log_snr / 2)
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        """σ̄ = σ(t)/α(t), float64; 0 at t = 0."""
+        return torch.exp(-self.log_snr(t) / 2)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """α²/σ², float64; +∞ at t = 0."""
+        return torch.exp(self.log_snr(t))
+
+    def transition(self, s: Tensor, t: Tensor) -> Transition:
+        """The Gaussian algebra of steps (s, t), s < t; shapes broadcast."""
+        # 1 − SNR(t)/SNR(s), without cancellation: 1 at s = 0.
+        gained = -torch.expm1(self.log_snr(t) - self.log_snr(s))
+        variance_s, variance_t = self.sigma(s).square(), self.sigma(t).square()
+        alpha_t_given_s = self.alpha(t) / self.alpha(s)
+        return Transition(
+            variance=variance_t * gained,
+            posterior_variance=variance_s * gained,
+            x0_coefficient=self.alpha(s) * gained,
+            xt_coefficient=alpha_t_given_s * variance_s / variance_t,
+        )
+
+    def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = α(t) x_0 + σ(t) ε for x0, noise [B, …] and t a scalar or [B]; in the dtype of x0."""
+        return over_images(self.alpha(t), x0) * x0 + over_images(self.sigma(t), x0) * noise
+
+
+def over_images(coefficient: Tensor, images: Tensor) -> Tensor:
+    """A scalar or [B] coefficient, shaped to multiply images [B, …] in their dtype and on their device."""
+    coefficient = coefficient.to(device=images.device, dtype=images.dtype)
+    return coefficient.reshape(-1, *[1] * (images.ndim - 1)) if coefficient.ndim else coefficient
+
+
+def _check_grid_size(T: int) -> None:
+    if isinstance(T, bool) or not isinstance(T, int) or T < 2:
+        raise UserError(f"A process needs a whole number T of at least 2 timesteps; given was {T!r}.")
+
+
+def _check_noise_level(noise_level: float) -> float:
+    if not 0 < noise_level < math.inf:
+        raise UserError(f"The smallest noise level σ/α must be positive and finite; given was {noise_level!r}.")
+    return float(noise_level)
+
+
+def _definition(name: str, T: int, smallest_noise_level: float | None) -> dict[str, Any]:
+    level = None if smallest_noise_level is None else float(smallest_noise_level)
+    return {"name": name, "T": T, "smallest_noise_level": level}
+
+
+def _log_snr_of_betas(beta: Tensor) -> Tensor:
+    """log ᾱ/(1 − ᾱ) with ᾱ = Π(1 − β), without cancellation where ᾱ is near 1."""
+    log_alpha_bar = torch.log1p(-beta).cumsum(0)
+    return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))

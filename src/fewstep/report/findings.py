@@ -1,0 +1,75 @@
+"""Sentences made from the numbers: what they show, and what they do not."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fewstep.report.fid_findings import distance_findings, floor_findings, rank_findings
+from fewstep.report.finetuning_findings import finetuning_findings
+from fewstep.report.likelihood_findings import likelihood_findings
+from fewstep.report.printing import count, listing, number
+from fewstep.report.rows import (
+    distinct,
+    fid_metrics,
+    fid_panels,
+    likelihood_panels,
+    of_metric,
+    validation_panels,
+)
+from fewstep.results import Result
+
+LARGEST_WIENER_RATIO = 1.05
+
+
+class Finding(NamedTuple):
+    """A topic and what the numbers say about it."""
+
+    topic: str
+    sentences: list[str]
+
+
+def findings(rows: Sequence[Result]) -> list[Finding]:
+    """Every topic that the results hold numbers for."""
+    bits = likelihood_panels(rows)
+    distances = [panel for metric in fid_metrics(rows) for panel in fid_panels(rows, metric)]
+    quality = [*distance_findings(distances), *rank_findings(bits, distances), *floor_findings(distances)]
+    topics = [
+        Finding("Likelihood.", likelihood_findings(bits)),
+        Finding("Sample quality.", quality),
+        Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows))),
+        Finding("Health of the network.", health_findings(rows)),
+        Finding("Not shown.", limits(rows)),
+    ]
+    return [topic for topic in topics if topic.sentences]
+
+
+def health_findings(rows: Sequence[Result]) -> list[str]:
+    """Whether the network is anywhere worse than the linear (Wiener) denoiser, and what follows."""
+    ratio = of_metric(rows, "wiener_ratio_max")
+    if ratio is None:
+        return []
+    worst = max(ratio.values.values())
+    images = f" on {count(sorted(ratio.n_images))} images" if ratio.n_images else ""
+    measured = (
+        f"The network’s denoising error is at most {number(worst, 2)} times that of the linear (Wiener) "
+        f"denoiser at any timestep{images}; the check allows {LARGEST_WIENER_RATIO}"
+    )
+    if worst <= LARGEST_WIENER_RATIO:
+        return [f"{measured} and holds."]
+    return [
+        f"{measured} and fails: somewhere the network is worse than a linear filter, every objective then "
+        "spends steps there, and the searched schedules above should not be trusted until it is trained longer."
+    ]
+
+
+def limits(rows: Sequence[Result]) -> list[str]:
+    """What no number above can say."""
+    sentences = []
+    seeds = distinct(None if row.train_seed is None else str(row.train_seed) for row in rows)
+    if len(seeds) == 1:
+        sentences.append(
+            "One network was trained, so how these figures vary from one training to the next is not measured."
+        )
+    datasets = distinct(row.dataset for row in rows)
+    if datasets:
+        sentences.append(f"Nothing here is measured on data other than {listing(datasets)}.")
+    return sentences

@@ -1,0 +1,68 @@
+"""The methods note: the protocol behind the numbers, as far as the results touch on it."""
+
+from collections.abc import Sequence
+
+from fewstep.report.printing import count, percent
+from fewstep.report.rows import fid_metrics, likelihood_panels, of_metric, optimizers
+from fewstep.results import Result
+
+OPTIMIZERS = {
+    "even": "even: grid times i/K",
+    "quadratic": "quadratic: grid index round(T (i/K)²)",
+    "log_snr": "log_snr: evenly spaced log-SNR",
+    "karras": "karras: σ/α spaced as in Karras et al. 2022, ρ = 7",
+    "tangent": "tangent: σ/α = c tan θ with evenly spaced angles θ, c the standard deviation of the data",
+    "elbo_dp": "elbo_dp: the exact minimum of the ELBO’s sum over steps, by dynamic programming (Watson et al. "
+    "2021), searched on training images under the variance of its row",
+}
+STEPS = (
+    "A schedule of K steps is K + 1 times from clean data to pure noise. Its first node is the process’s last "
+    "time T itself, its last step goes to time 0, and rules that space nodes by log-SNR or σ/α do so between "
+    "half a grey level and the smaller of σ/α at T and 80. K steps are K network calls per image unless a "
+    "column says otherwise. A log-SNR is log(α²/σ²) in nats."
+)
+SPLITS = (
+    "The train split fits weights, statistics, variances and the searched schedules; validation stops and "
+    "selects; test only reports."
+)
+LIKELIHOOD = (
+    "Bits/dim are the negative ELBO (prior, one KL term per step, decoder) in nats per image divided by D ln 2, "
+    "D the number of pixels times channels. The variance kinds are those of the reverse step: posterior and beta "
+    "are fixed by the process, optimal is fitted on the train split. The full grid takes every timestep. A "
+    "standard error is that of the mean over images, from each image’s own total; with several training seeds "
+    "their spread is added. Rows share their images and noise, so a difference between two rows is known better "
+    "than the two standard errors, combined as if independent, suggest."
+)
+FRECHET = (
+    "Every row starts from the same noise: image i has the same noise for a given sampling seed whatever the "
+    "schedule, so rows are paired by seed. The standard error of one run is a jackknife over its samples. A claim "
+    "that one row beats another needs 5 paired seeds here. The floor compares real test images with the reference "
+    "split; a Fréchet distance falls with the number of images, so the floor is no bound and distances at "
+    "different numbers of images are not comparable."
+)
+FINETUNING = (
+    "The pre-training loss continued on the schedule’s timesteps alone, stopped on validation, the best weights "
+    "kept. The denoising error is the mean squared error per dimension with that loss’s weights."
+)
+
+
+def methods(rows: Sequence[Result]) -> list[tuple[str, str]]:
+    """Terms and their explanations; those alone that the results touch on."""
+    notes = [("Steps and ends", STEPS)]
+    names = [OPTIMIZERS[name] for name in optimizers(rows) if name in OPTIMIZERS]
+    if names:
+        notes.append(("Schedule optimizers", "; ".join(names) + "."))
+    notes.append(("Splits", SPLITS))
+    if likelihood_panels(rows):
+        notes.append(("Likelihood", LIKELIHOOD))
+    metrics = fid_metrics(rows)
+    if metrics:
+        accuracy = of_metric(rows, "feature_accuracy")
+        judge = ""
+        if accuracy:
+            on = f" ({count(sorted(accuracy.n_images))} images)" if accuracy.n_images else ""
+            judge = f" The feature network’s classifier is right on {percent(accuracy)} of test images{on}."
+        notes.append((f"Fréchet distance ({', '.join(metrics)})", FRECHET + judge))
+    if any(row.finetuned for row in rows):
+        notes.append(("Fine-tuning", FINETUNING))
+    return notes

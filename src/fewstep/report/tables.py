@@ -1,0 +1,215 @@
+"""The page's tables: bits/dim, Fréchet distances, before and after fine-tuning, cost."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fewstep.report.estimates import Change, Estimate, Panel
+from fewstep.report.printing import (
+    BITS_DECIMALS,
+    NOTHING,
+    count,
+    fid_decimals,
+    number,
+    percent,
+    signed,
+    span,
+    with_error,
+)
+from fewstep.report.rows import changes, distinct, optimizers
+from fewstep.results import Result
+
+STAGES = ("pretrain", "features", "statistics", "search", "finetune", "evaluate")
+VALIDATION = {
+    "validation_error_on_schedule": "denoising error at the schedule’s timesteps",
+    "validation_error_off_schedule": "denoising error at all other timesteps",
+}
+
+
+class Cell(NamedTuple):
+    """One cell: its text, its standard error, a smaller second line, and how it is set."""
+
+    text: str
+    error: str = ""
+    detail: str = ""
+    bold: bool = False
+    rowspan: int = 1
+    colspan: int = 1
+
+
+class Table(NamedTuple):
+    """A table of the page; the first `headings` cells of every row say what the row is of."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[Cell]]
+    headings: int = 1
+
+
+def likelihood_table(panel: Panel) -> Table:
+    """Bits/dim of one variance kind: schedule optimizers × K, the full grid beside, the lowest of each K bold."""
+    steps = _steps(panel)
+    lines = panel.untuned.values()
+    lowest = {k: min(by_k[k].mean for by_k in lines if k in by_k) for k in steps}
+    best = {k: number(mean, BITS_DECIMALS) for k, mean in lowest.items()}
+    rows = [
+        [Cell(line.label), *(_bits(by_k[k], best[k]) if k in by_k else Cell(NOTHING) for k in steps)]
+        for line, by_k in panel.untuned.items()
+    ]
+    header = ["schedule optimizer", *(f"K = {k}" for k in steps)]
+    if panel.reference:
+        rows = rows or [[Cell("")]]
+        header.append("full grid" + (f", {panel.reference_steps} steps" if panel.reference_steps else ""))
+        rows[0].append(_bits(panel.reference)._replace(rowspan=len(rows)))
+    images = panel.n_images or sorted(panel.reference.n_images if panel.reference else [])
+    caption = (
+        f"{(panel.variance or 'unstated').capitalize()} variance. Bits/dim ± standard error over "
+        f"{count(images)} {panel.split or 'held-out'} images"
+        + (f", {panel.decoder} decoder" if panel.decoder else "")
+        + (f", mean of {len(panel.seeds)} training seeds" if len(panel.seeds) > 1 else "")
+        + ". Lower is better; bold: the lowest of each K."
+    )
+    return Table(caption, header, rows)
+
+
+def _steps(panel: Panel) -> list[int]:
+    return sorted({k for by_k in panel.untuned.values() for k in by_k})
+
+
+def _bits(estimate: Estimate, best: str | None = None) -> Cell:
+    text, error = number(estimate.mean, BITS_DECIMALS), estimate.standard_error
+    return Cell(text, "" if error is None else number(error, BITS_DECIMALS), bold=text == best)
+
+
+def fid_table(panel: Panel, accuracy: Estimate | None, decimals: int) -> Table:
+    """A Fréchet distance under one solver: schedule optimizers × K, mean and every seed, and the floor."""
+    steps = _steps(panel)
+    rows = [
+        [Cell(line.label), *(_fid(by_k[k], decimals) if k in by_k else Cell(NOTHING) for k in steps)]
+        for line, by_k in panel.untuned.items()
+    ]
+    if panel.reference and steps:
+        name = Cell("floor: real images", detail=f"n = {count(sorted(panel.reference.n_images))}")
+        rows.append([name, _fid(panel.reference, decimals)._replace(colspan=len(steps))])
+    heads = [f"K = {k}" + (f" ({panel.nfe[k]} calls)" if panel.nfe.get(k, k) != k else "") for k in steps]
+    return Table(_fid_caption(panel, accuracy), ["schedule optimizer", *heads], rows)
+
+
+def _fid(estimate: Estimate, decimals: int) -> Cell:
+    mean = number(estimate.mean, decimals)
+    values, errors = list(estimate.values.values()), list(estimate.errors.values())
+    known = [error for error in errors if error is not None]
+    if len(values) == 1:
+        return Cell(mean, number(known[0], decimals) if known else "")
+    if len(values) == 2:
+        each = [with_error(value, error, decimals) for value, error in zip(values, errors, strict=True)]
+        return Cell(mean, detail=" · ".join(each))
+    errors_of = f", each ± {span(known, decimals)}" if known else ""
+    return Cell(mean, detail=f"{span(values, decimals)} over {len(values)} runs{errors_of}")
+
+
+def _fid_caption(panel: Panel, accuracy: Estimate | None) -> str:
+    judged = ""
+    if accuracy is not None:
+        on = f" on {count(sorted(accuracy.n_images))} images" if accuracy.n_images else ""
+        judged = f" (test accuracy {percent(accuracy)}{on})"
+    training = distinct(str(seed) for seed, _ in panel.seeds if seed is not None)
+    sampling = distinct(str(seed) for _, seed in panel.seeds if seed is not None)
+    return (
+        f"{panel.metric} with the {panel.solver or 'unstated'} solver"
+        + (f", {panel.variance} variance" if panel.variance else "")
+        + f". Fréchet distance on the features of the {panel.metric.removeprefix('fid_')} network{judged}: "
+        + f"{count(panel.n_images)} samples a run against the {panel.split or 'unstated'} split"
+        + (f", sampling seeds {', '.join(sampling)}" if sampling else "")
+        + (f", training seeds {', '.join(training)}" if len(training) > 1 else "")
+        + ". Large: mean over the seeds; small: each seed ± its jackknife standard error."
+    )
+
+
+def finetuning_table(panels: Sequence[Panel]) -> Table | None:
+    """Every quantity measured before and after fine-tuning; `None` where no row is fine-tuned."""
+    rows = []
+    for panel in panels:
+        for change in changes(panel):
+            schedule = f"{change.line.label}, K = {change.steps}"
+            rows.append([Cell(_quantity(panel)), Cell(schedule), *_before_after(panel, change)])
+    if not rows:
+        return None
+    caption = (
+        "The model before and after fine-tuning on the schedule’s own timesteps. Likelihoods ± standard error, "
+        "that of the difference as if the two were independent; distances are means over seeds, "
+        "small: each seed’s difference. Lower is better throughout."
+    )
+    return Table(caption, ["quantity", "schedule", "before", "after", "after − before"], rows, headings=2)
+
+
+def _quantity(panel: Panel) -> str:
+    name = {"bits_per_dim": "bits/dim", **VALIDATION}.get(panel.metric, panel.metric)
+    kinds = [panel.solver, f"{panel.variance} variance" if panel.variance else None, panel.split]
+    if panel.metric.startswith("fid_"):
+        kinds[2] = None
+    return ", ".join([name, *(kind for kind in kinds if kind)])
+
+
+def _before_after(panel: Panel, change: Change) -> list[Cell]:
+    is_fid = panel.metric.startswith("fid_")
+    decimals = BITS_DECIMALS
+    if is_fid:
+        decimals = fid_decimals([panel])
+    elif panel.metric in VALIDATION:
+        decimals = _decimals_for(change.after.mean)
+    cell = _fid if is_fid else _plain
+    differences = list(change.differences.values())
+    before = cell(change.before, decimals) if change.before else Cell(NOTHING)
+    difference = Cell(NOTHING)
+    if change.before and differences:
+        mean = math.fsum(differences) / len(differences)
+        detail, error = "", None if is_fid else change.combined_error
+        if is_fid and len(differences) == 2:
+            detail = " · ".join(signed(value, decimals) for value in differences)
+        elif is_fid and len(differences) > 2:
+            detail = f"{signed(min(differences), decimals)} to {signed(max(differences), decimals)}"
+        difference = Cell(signed(mean, decimals), "" if error is None else number(error, decimals), detail)
+    return [before, cell(change.after, decimals), difference]
+
+
+def _plain(estimate: Estimate, decimals: int) -> Cell:
+    error = estimate.standard_error
+    return Cell(number(estimate.mean, decimals), "" if error is None else number(error, decimals))
+
+
+def _decimals_for(value: float) -> int:
+    """Decimals that show four significant digits of a small number."""
+    return max(0, 3 - math.floor(math.log10(abs(value)))) if value else BITS_DECIMALS
+
+
+def cost_table(rows: Sequence[Result]) -> Table | None:
+    """Seconds and network calls of every stage, by schedule optimizer where the cost belongs to one."""
+    costs: dict[tuple[str, str | None], dict[str, float]] = {}
+    for row in rows:
+        for kind in ("seconds", "network_calls"):
+            if row.metric.startswith(f"{kind}_"):
+                stage = row.metric.removeprefix(f"{kind}_")
+                cost = costs.setdefault((stage, row.schedule_optimizer), {})
+                cost[kind] = cost.get(kind, 0.0) + row.value
+    if not costs:
+        return None
+    stages = distinct((stage for stage, _ in costs), STAGES)
+    order = [None, *optimizers(rows), *distinct(name for _, name in costs)]
+    keys = sorted(costs, key=lambda key: (stages.index(key[0]), order.index(key[1])))
+    firsts = {stage: next(key for key in keys if key[0] == stage) for stage in stages}
+    table = [
+        [Cell(stage if firsts[stage] == (stage, name) else ""), Cell(name or ""), *_costs(costs[stage, name])]
+        for stage, name in keys
+    ]
+    total = {
+        kind: math.fsum(cost.get(kind, 0.0) for cost in costs.values()) for kind in ("seconds", "network_calls")
+    }
+    table.append([Cell("all"), Cell(""), *(cell._replace(bold=True) for cell in _costs(total))])
+    caption = "A network call is one evaluation of the network on one image."
+    return Table(caption, ["stage", "schedule optimizer", "seconds", "network calls"], table, headings=2)
+
+
+def _costs(cost: dict[str, float]) -> list[Cell]:
+    kinds = (("seconds", 1), ("network_calls", 0))
+    return [Cell(number(cost[kind], decimals) if kind in cost else NOTHING) for kind, decimals in kinds]

@@ -1,0 +1,1 @@
+"""Searches: how a schedule is found, one file per search."""

@@ -1,0 +1,1 @@
+"""How the reverse process is run over a schedule; one file per solver."""

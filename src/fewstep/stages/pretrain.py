@@ -1,0 +1,98 @@
+"""Stage pretrain: train a denoiser on all timesteps of its process, unless the user brings a trained one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from fewstep.data.base import Dataset, checked_images
+from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
+from fewstep.modules.fitting import fit
+from fewstep.modules.loggers import Logging
+from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
+from fewstep.run import Run
+from fewstep.time_distribution import UniformTimes
+from fewstep.weights import save_model
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a denoiser is trained.
+
+    Attributes:
+        iterations: batches in all.
+        batch_size: images per iteration, over all devices together.
+        learning_rate: Adam's, after `warmup` iterations; it falls to zero over the last half.
+        warmup: iterations over which it rises.
+        ema_decay: of the averaged weights, which are the ones that are kept.
+        validate_every: iterations between validations and checkpoints.
+    """
+
+    iterations: int = 3000
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    ema_decay: float = 0.999
+    validate_every: int = 250
+
+    def __post_init__(self) -> None:
+        if min(self.iterations, self.batch_size, self.validate_every) < 1:
+            raise UserError("pretrain.iterations, batch_size and validate_every must each be at least 1.")
+
+
+def validation_times(denoiser: Denoiser, n: int = 32) -> torch.Tensor:
+    """Up to `n` times of the grid, evenly spread from t_1 to t_T, float64."""
+    T = denoiser.process.T
+    return denoiser.process.grid[torch.linspace(1, T, min(n, T)).round().long()]
+
+
+def pretrain(
+    folder: Path,
+    config: Mapping[str, Any],
+    make_denoiser: Callable[[], Denoiser],
+    dataset: Dataset,
+    settings: Pretraining,
+    trainer: Callable[..., pl.Trainer],
+    logging: Logging,
+    seed: int,
+) -> None:
+    """Train and write `weights.safetensors` and `model.yaml` into `folder`."""
+    with Run(folder, config) as run:
+        if run.complete:
+            return
+        pl.seed_everything(seed, verbose=False)
+        denoiser = make_denoiser()
+        batches = TrainingBatches(
+            checked_images(dataset, "train"), UniformTimes(denoiser.process), settings.batch_size, seed
+        )
+        validation = ValidationError(checked_images(dataset, "validation"), validation_times(denoiser), seed)
+        module = TrainingModule(
+            denoiser,
+            batches,
+            validation,
+            None,
+            learning_rate=settings.learning_rate,
+            warmup=settings.warmup,
+            iterations=settings.iterations,
+            ema_decay=settings.ema_decay,
+        )
+        _, made = fit(
+            module,
+            trainer,
+            folder,
+            iterations=settings.iterations,
+            validate_every=settings.validate_every,
+            patience=None,
+            logging=logging,
+        )
+        save_model(folder, module.averaged_denoiser, dataset.shape, dataset.levels)
+        run.finish(
+            network_calls=settings.iterations * settings.batch_size,
+            device=str(made.strategy.root_device),
+            seed=seed,
+            facts={"validation_error": float(made.callback_metrics.get("validation/on", float("nan")))},
+        )
