@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ class CostTable:
         for i in indices:
             if not 0 <= i <= last:
                 raise UserError(f"path goes through index {i}; the table's indices are 0 to {last}.")
-        for s, t in zip(indices, indices[1:], strict=False):
+        for s, t in itertools.pairwise(indices):
             if s >= t:
                 raise UserError(f"path goes from index {s} to index {t}; its indices must ascend.")
         return indices

@@ -1,29 +1,23 @@
 """The order of the stages: what each one needs is made first, and what is complete is skipped."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
-from fewstep.artefacts.features import Features, FeatureSettings, features_of, load_features
-from fewstep.artefacts.statistics import StatisticsSettings, load_statistics, statistics_of
+from fewstep.artefacts.statistics import load_statistics
 from fewstep.config import Config
-from fewstep.data.base import Dataset
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.judging.cost import Spent, cost_rows
-from fewstep.judging.settings import Evaluation, Judge
-from fewstep.modules.loggers import Logging
-from fewstep.objectives.base import Objective
-from fewstep.run import fingerprint
+from fewstep.judging.cost import cost_rows
+from fewstep.objectives.base import Objective, Statistics
 from fewstep.schedule import Schedule
+from fewstep.search.base import check_steps
+from fewstep.shared import Shared
 from fewstep.stages.evaluate import Subject, evaluate, evaluate_reference, samples_file
 from fewstep.stages.finetune import Finetuning, finetune
-from fewstep.stages.pretrain import Pretraining, pretrain
 from fewstep.stages.report import Sources, report
 from fewstep.stages.search import schedule_file, search
 from fewstep.statistics.denoising_error import KIND
@@ -32,129 +26,60 @@ log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """The stages of one configuration, each a method that returns where its result lies.
+    """The stages of one configuration; each returns where its result lies and is run at most once.
 
     Args:
         config: the configuration, resolved.
         build: instantiates a node of it, with overrides.
+
+    Raises:
+        UserError: a setting that some stage would refuse later.
     """
 
     def __init__(self, config: Config, build: Callable[..., Any]) -> None:
         self.config, self.build = config, build
-        self.root = Path(config.outputs) / config.name
-        self.dataset: Dataset = build(config.dataset)
-        self.pretraining: Pretraining = build(config.pretrain)
-        self.statistics: StatisticsSettings = build(config.statistics)
-        self.evaluation: Evaluation = build(config.evaluation)
-        self.features: FeatureSettings = build(config.features)
+        self.shared = Shared(config, build)
         self.finetuning: Finetuning | None = build(config.finetune) if config.finetune else None
-        self.trainer: Callable[..., pl.Trainer] = build(config.trainer)
-        self.logging: Logging = build(config.logger)
-        self.spent: list[Spent] = []
-        for name in config.schedule_optimizer:
-            self.objective(name, config.variance)  # a wrong setting ends the run before any work is done
+        self._searched: dict[tuple[str, str], dict[int, Path]] = {}
+        self._check()
 
-    def run(self) -> str | None:
-        """Run up to the configured stage; returns the report's table where that is the report."""
-        if self.config.stage == "report":
-            return self.report()
-        {
-            "pretrain": self.pretrain,
-            "search": self.search_all,
-            "finetune": self.finetune,
-            "evaluate": self.evaluate_all,
-        }[self.config.stage]()
-        return None
-
-    # Names of runs and what decides them
-
-    def _folder(self, stage: str, label: str, config: Mapping[str, Any]) -> Path:
-        if self.config.run_name:
-            parts = [self.config.run_name, label]
-        else:
-            parts = [label, f"seed{self.config.seed}", fingerprint(config)]
-        return self.root / stage / "-".join(part for part in parts if part)
-
-    def _spend(self, stage: str, schedule_optimizer: str | None, folder: Path) -> Path:
-        spent = Spent(stage, schedule_optimizer, folder)
-        if spent not in self.spent:
-            self.spent.append(spent)
-        return folder
-
-    def _labels(self, schedule_optimizer: str | None, finetuned: bool | None) -> dict[str, Any]:
-        return {
-            "dataset": self.dataset.name,
-            "process": str(self.config.process["_target_"]).rpartition(".")[2],
-            "schedule_optimizer": schedule_optimizer,
-            "finetuned": finetuned,
-            "train_seed": self.config.seed,
-        }
-
-    # Shared artefacts
-
-    def pretrain(self) -> Path:
-        """The folder of the model."""
+    def _check(self) -> None:
+        """Build everything once, so that a wrong setting ends the run before any work is done."""
         c = self.config
-        config = {"dataset": c.dataset, "model": c.model, "pretrain": c.pretrain, "seed": c.seed}
-        folder = self._folder("pretrain", str(self._labels(None, None)["process"]), config)
+        model: Denoiser = self.build(c.model)
+        check_steps(c.steps, model.process)
+        for name, node in c.schedule_optimizer.items():
+            self.objective(name, c.variance)
+            self.build(node["search"])
+        for node in c.solver.values():
+            self.build(node)
+        if self.finetuning is not None and c.stage in ("finetune", "evaluate", "report"):
+            name, K = self.tuned_optimizer, self.finetuning.steps
+            if name not in c.schedule_optimizer or K not in c.steps:
+                raise UserError(
+                    f"finetune asks for {name} at {K} steps; this run searches {', '.join(c.schedule_optimizer)} "
+                    f"at {', '.join(map(str, c.steps))} steps. Set finetune.steps to one of them, or finetune=none."
+                )
 
-        def make_denoiser() -> Denoiser:
-            denoiser: Denoiser = self.build(c.model)
-            return denoiser
-
-        log.info("pretrain: %s", folder)
-        pretrain(folder, config, make_denoiser, self.dataset, self.pretraining, self.trainer, self.logging, c.seed)
-        return self._spend("pretrain", None, folder)
-
-    def statistics_file(
-        self, kind: str, weights: Path, schedules: list[Path] | None = None, judging: Path | None = None
-    ) -> Path:
-        """Statistics behind the search, or, with `judging` the file that they are fitted on, those that judge.
-
-        With `schedules` they hold the timesteps of these alone, else the whole grid.
-        """
-        settings = self.statistics
-        if judging is not None:
-            settings = StatisticsSettings(
-                self.evaluation.split, self.evaluation.images, self.statistics.seed, self.statistics.batch_size
+    def run(self) -> str:
+        """Run up to the configured stage; returns what to tell the user."""
+        c = self.config
+        if c.stage == "pretrain":
+            return f"The model: {self.shared.weights}"
+        if c.stage == "search":
+            found = [path for name in c.schedule_optimizer for path in self.search(name, c.variance).values()]
+            return "Schedules:\n" + "\n".join(str(path) for path in found)
+        if c.stage == "finetune":
+            return (
+                "No fine-tuning is configured; set finetune=restricted."
+                if self.tuned is None
+                else (f"The tuned model: {self.tuned[0]}")
             )
-        indices = None
-        if schedules is not None:
-            indices = sorted({index for path in schedules for index in Schedule.load(path).indices[1:]})
-        path = statistics_of(
-            kind,
-            self.root / "statistics",
-            weights,
-            self.dataset,
-            self.config.dataset,
-            settings,
-            self.trainer,
-            indices=indices,
-            fitted=judging,
-        )
-        self._spend(
-            "evaluate" if judging is not None or schedules is not None else "statistics", None, path.parent
-        )
-        return path
+        if c.stage == "evaluate":
+            return "Results:\n" + "\n".join(str(folder / "results.csv") for folder in self.evaluated)
+        return self.report()
 
-    @cached_property
-    def judge(self) -> Judge:
-        """What every subject is judged with; trains the feature extractor where none lies there."""
-        folder = features_of(
-            self.root / "features", self.dataset, self.config.dataset, self.features, self.trainer
-        )
-        features: Features = load_features(self._spend("features", None, folder))
-        return Judge(
-            settings=self.evaluation,
-            solvers={name: self.build(node) for name, node in self.config.solver.items()},
-            features=features,
-            metric=f"fid_{self.dataset.name}",
-            shape=self.dataset.shape,
-            levels=self.dataset.levels,
-            trainer=lambda: self.trainer(default_root_dir=self.root, logger=False, enable_checkpointing=False),
-        )
-
-    # Stages
+    # Search
 
     def depends_on_variance(self, name: str) -> bool:
         """Whether a schedule optimizer is searched anew for every variance kind."""
@@ -162,33 +87,38 @@ class Pipeline:
 
     def objective(self, name: str, variance: str) -> Objective | None:
         """The objective of a schedule optimizer; None for a fixed rule."""
+        node = self._objective_node(name, variance)
+        objective: Objective | None = None if node is None else self.build(node)
+        return objective
+
+    def _objective_node(self, name: str, variance: str) -> dict[str, Any] | None:
         node = self.config.schedule_optimizer[name].get("objective")
         if node is None:
             return None
-        chosen = {"variance": variance} if self.depends_on_variance(name) else {}
-        objective: Objective = self.build(node, **chosen)
-        return objective
+        return {**node, "variance": variance} if self.depends_on_variance(name) else dict(node)
 
     def search(self, name: str, variance: str) -> dict[int, Path]:
-        """K → schedule file of one schedule optimizer."""
-        c, node = self.config, self.config.schedule_optimizer[name]
-        objective = self.objective(name, variance)
-        weights = self.pretrain()
-        config: dict[str, Any] = {"schedule_optimizer": node, "steps": list(c.steps), "weights": weights.name}
+        """K → schedule file of one schedule optimizer, searched with a variance kind where it depends on one."""
+        if not self.depends_on_variance(name):
+            variance = self.config.variance
+        if (name, variance) not in self._searched:
+            self._searched[name, variance] = self._search(name, variance)
+        return self._searched[name, variance]
+
+    def _search(self, name: str, variance: str) -> dict[int, Path]:
+        c, node = self.config, dict(self.config.schedule_optimizer[name])
+        weights, objective = self.shared.weights, self.objective(name, variance)
         provenance: dict[str, Any] = {"schedule_optimizer": name, "search": node["search"]}
-        label = name
+        config: dict[str, Any] = {"schedule_optimizer": node, "steps": list(c.steps), "weights": weights.name}
         files: dict[str, Path] = {}
         if objective is not None:
-            # The model is told the root's variance; the label and the folder tell the one that was searched with.
-            objective_node = dict(node["objective"])
-            if self.depends_on_variance(name):
-                objective_node["variance"] = variance
-                label = f"{name}-{variance}"
-            config |= {"schedule_optimizer": {**node, "objective": objective_node}, "statistics": c.statistics}
-            provenance |= {"objective": objective_node, "split": self.statistics.split}
-            files = {kind: self.statistics_file(kind, weights) for kind in objective.needs}
-        folder = self._folder("search", label, config)
-        log.info("search: %s", folder)
+            node["objective"] = self._objective_node(name, variance)
+            provenance |= {"objective": node["objective"], "split": self.shared.statistics.split}
+            config["statistics"] = c.statistics
+            files = {kind: self.shared.fitted_statistics(kind, weights) for kind in objective.needs}
+        label = f"{name}-{variance}" if self.depends_on_variance(name) else name
+        folder = self.shared.folder("search", label, config)
+        log.info("search      %s", folder)
         search(
             folder,
             config,
@@ -201,13 +131,10 @@ class Pipeline:
             list(c.steps),
             c.seed,
         )
-        self._spend("search", name, folder)
+        self.shared.charge("search", name, folder)
         return {K: schedule_file(folder, name, K) for K in c.steps}
 
-    def search_all(self) -> None:
-        """Every schedule optimizer, for the run's variance."""
-        for name in self.config.schedule_optimizer:
-            self.search(name, self.config.variance)
+    # Fine-tuning
 
     @property
     def tuned_optimizer(self) -> str:
@@ -215,61 +142,62 @@ class Pipeline:
         assert self.finetuning is not None
         return self.finetuning.schedule_optimizer or list(self.config.schedule_optimizer)[-1]
 
-    def finetune(self) -> tuple[Path, Path] | None:
-        """The folder of the tuned model and its schedule; None where no fine-tuning is configured."""
+    @cached_property
+    def tuned(self) -> tuple[Path, Path] | None:
+        """The folder of the tuned model and the schedule file behind it; None where none is configured."""
         settings, c = self.finetuning, self.config
         if settings is None:
             return None
-        name = self.tuned_optimizer
-        if name not in c.schedule_optimizer or settings.steps not in c.steps:
-            raise UserError(
-                f"finetune asks for {name} at {settings.steps} steps; this run searches "
-                f"{', '.join(c.schedule_optimizer)} at {', '.join(map(str, c.steps))}."
-            )
-        weights, schedule = self.pretrain(), self.search(name, c.variance)[settings.steps]
+        name, weights = self.tuned_optimizer, self.shared.weights
+        schedule = self.search(name, c.variance)[settings.steps]
         objective = self.objective(name, c.variance)
         config = {
             "finetune": c.finetune,
-            "schedule": schedule.parent.parent.name,
+            "schedule": schedule.parents[1].name,
             "weights": weights.name,
             "dataset": c.dataset,
             "seed": c.seed,
         }
-        folder = self._folder("finetune", f"{name}-k{settings.steps:03d}", config)
-        kinds = () if objective is None else objective.needs
-        log.info("finetune: %s", folder)
+        folder = self.shared.folder("finetune", f"{name}-k{settings.steps:03d}", config)
+
+        def statistics() -> Statistics:
+            kinds = () if objective is None else objective.needs
+            return {kind: load_statistics(kind)(self.shared.fitted_statistics(kind, weights)) for kind in kinds}
+
+        log.info("finetune    %s", folder)
         finetune(
             folder,
             config,
             settings,
             schedule,
             objective,
-            lambda: {kind: load_statistics(kind)(self.statistics_file(kind, weights)) for kind in kinds},
+            statistics,
             weights,
-            self.dataset,
-            self.trainer,
-            self.logging,
+            self.shared.dataset,
+            self.shared.trainer,
+            self.shared.logging,
             c.seed,
-            {k: v for k, v in self._labels(name, None).items() if k != "finetuned"} | {"steps": settings.steps},
+            self.shared.labels(name) | {"steps": settings.steps},
         )
-        return self._spend("finetune", name, folder), schedule
+        return self.shared.charge("finetune", name, folder), schedule
 
-    def evaluate(self, name: str) -> Path:
-        """The evaluation of a schedule optimizer on the model as it was trained."""
-        c = self.config
-        depends = self.depends_on_variance(name)
-        files = {v: self.search(name, v if depends else c.variance) for v in self.evaluation.variances}
-        return self._evaluate(name, name, self.pretrain(), files, None, finetuned=False)
+    # Evaluation
 
-    def evaluate_tuned(self) -> list[Path]:
-        """The evaluation of the tuned model at the schedule that it was tuned for, if there is one."""
-        tuned = self.finetune()
-        if tuned is None:
-            return []
-        (weights, schedule), name = tuned, self.tuned_optimizer
-        variances = [self.config.variance] if self.depends_on_variance(name) else self.evaluation.variances
-        files = {variance: {Schedule.load(schedule).steps: schedule} for variance in variances}
-        return [self._evaluate(name, f"{name}-finetuned", weights, files, [schedule], finetuned=True), weights]
+    @cached_property
+    def evaluated(self) -> list[Path]:
+        """The folders of every evaluation of this configuration, and of the fine-tuning behind one."""
+        variances = self.shared.evaluation.variances
+        folders = []
+        for name in self.config.schedule_optimizer:
+            files = {variance: self.search(name, variance) for variance in variances}
+            folders.append(self._evaluate(name, name, self.shared.weights, files, None, finetuned=False))
+        if self.tuned is not None:
+            (weights, schedule), name = self.tuned, self.tuned_optimizer
+            judged = [self.config.variance] if self.depends_on_variance(name) else variances
+            files = {variance: {Schedule.load(schedule).steps: schedule} for variance in judged}
+            folder = self._evaluate(name, f"{name} (tuned)", weights, files, [schedule], finetuned=True)
+            folders += [folder, weights]
+        return [*folders, self._evaluate_reference()]
 
     def _evaluate(
         self,
@@ -277,74 +205,72 @@ class Pipeline:
         label: str,
         weights: Path,
         files: Mapping[str, Mapping[int, Path]],
-        schedules: list[Path] | None,
+        schedules: Sequence[Path] | None,
         *,
         finetuned: bool,
     ) -> Path:
-        c = self.config
-        fitted = self.statistics_file(KIND, weights, schedules)
-        judging = self.statistics_file(KIND, weights, schedules, judging=fitted)
+        c, shared = self.config, self.shared
+        fitted = shared.fitted_statistics(KIND, weights, schedules)
+        judging = shared.judging_statistics(KIND, weights, fitted, schedules)
         config = {
             "evaluation": c.evaluation,
             "solver": c.solver,
-            "features": asdict(self.features),
+            "features": asdict(shared.features),
             "weights": weights.name,
             "schedules": {
-                v: sorted({path.parent.parent.name for path in by_K.values()}) for v, by_K in files.items()
+                v: sorted({path.parents[1].name for path in by_K.values()}) for v, by_K in files.items()
             },
         }
-        folder = self._folder("evaluate", label, config)
+        folder = shared.folder("evaluate", label.replace(" (tuned)", "-tuned"), config)
         sampled = c.variance if c.variance in files else next(iter(files))
-        subject = Subject(weights, files, sampled, self.depends_on_variance(name), self._labels(name, finetuned))
-        log.info("evaluate: %s", folder)
-        evaluate(folder, config, subject, self.judge, fitted, judging, c.seed)
-        return self._spend("evaluate", name, folder)
+        labels = shared.labels(name) | {"finetuned": finetuned}
+        subject = Subject(weights, files, sampled, self.depends_on_variance(name), labels)
+        log.info("evaluate    %s", folder)
+        evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed)
+        return shared.charge("evaluate", name, folder)
 
-    def evaluate_reference(self) -> Path:
+    def _evaluate_reference(self) -> Path:
         """The full grid, the floor and the health of the network."""
-        weights = self.pretrain()
-        fitted = self.statistics_file(KIND, weights)
-        judging = self.statistics_file(KIND, weights, judging=fitted)
-        config = {"evaluation": self.config.evaluation, "features": asdict(self.features), "weights": weights.name}
-        folder = self._folder("evaluate", "reference", config)
-        labels = self._labels(None, False)
-        log.info("evaluate: %s", folder)
-        evaluate_reference(folder, config, self.judge, self.dataset, fitted, judging, labels, self.config.seed)
+        c, shared = self.config, self.shared
+        fitted = shared.fitted_statistics(KIND, shared.weights)
+        judging = shared.judging_statistics(KIND, shared.weights, fitted)
+        config = {
+            "evaluation": c.evaluation,
+            "features": asdict(shared.features),
+            "weights": shared.weights.name,
+        }
+        folder = shared.folder("evaluate", "reference", config)
+        labels = shared.labels() | {"finetuned": False}
+        log.info("evaluate    %s", folder)
+        evaluate_reference(folder, config, shared.judge, shared.dataset, fitted, judging, labels, c.seed)
         return folder
 
-    def evaluate_all(self) -> list[Path]:
-        """Every evaluation of this configuration: the folders that hold its results."""
-        folders = [self.evaluate(name) for name in self.config.schedule_optimizer]
-        return [*folders, *self.evaluate_tuned(), self.evaluate_reference()]
+    # Report
 
     def report(self) -> str:
         """Gather everything; returns the table for the terminal and where the report lies."""
         c = self.config
-        evaluated = self.evaluate_all()
-        config = {"evaluated": [folder.name for folder in evaluated], "name": c.name}
-        schedules = [path for name in c.schedule_optimizer for path in self.search(name, c.variance).values()]
-        folder = self._folder("report", "", config)
+        config = {"evaluated": [folder.name for folder in self.evaluated], "name": c.name}
+        folder = self.shared.folder("report", "", config)
         sources = Sources(
-            results=[path / "results.csv" for path in evaluated],
-            costs=cost_rows(self.spent, self._labels(None, None)),
-            schedules=schedules,
-            samples=self._samples(evaluated),
+            results=[path / "results.csv" for path in self.evaluated],
+            costs=cost_rows(self.shared.spent, self.shared.labels()),
+            schedules=[path for name in c.schedule_optimizer for path in self.search(name, c.variance).values()],
+            samples=self._samples(),
         )
-        log.info("report: %s", folder)
+        log.info("report      %s", folder)
         table = report(folder, config, sources, f"fewstep: {c.name}")
         return f"{table}\nThe report: {folder / 'report.html'}"
 
-    def _samples(self, evaluated: list[Path]) -> dict[str, dict[str, Path]]:
-        """Caption → label → samples, in the order of solver, K and schedule optimizer."""
+    def _samples(self) -> dict[str, dict[str, Path]]:
+        """Caption → label of a row → samples, in the order of solver, K and schedule optimizer."""
         pictures: dict[str, dict[str, Path]] = {}
         for solver in self.config.solver:
             for K in self.config.steps:
-                rows = {}
-                for folder in evaluated:
-                    path = samples_file(folder, solver, K)
-                    if path.exists():
-                        label = folder.name.partition("-seed")[0]
-                        rows[label] = path
+                files = {
+                    folder.name.partition("-seed")[0]: samples_file(folder, solver, K) for folder in self.evaluated
+                }
+                rows = {label: path for label, path in files.items() if path.exists()}
                 if rows:
-                    pictures[f"{solver}, {K} steps; every row starts from the same noise"] = rows
+                    pictures[f"{solver}, {K} steps; a column starts from the same noise in every row"] = rows
         return pictures

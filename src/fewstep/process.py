@@ -5,6 +5,7 @@ Steps of the reverse process are written (s, t) with s < t and go from t to s.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,11 @@ class Process:
             alpha_bar = torch.cos((n / T + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).square()
         else:
             first = math.atan(_check_noise_level(smallest_noise_level))
+            if math.sin(first) ** 2 > BETA_MAX:
+                raise UserError(
+                    f"The cosine process cannot start at the noise level {smallest_noise_level}: its β is clipped at "
+                    f"{BETA_MAX}, so the level must be at most {math.sqrt(BETA_MAX / (1 - BETA_MAX)):.4g}."
+                )
             angle = torch.linspace(first, math.pi / 2, T, dtype=torch.float64)
             alpha_bar = torch.cat([angle.new_ones(1), torch.cos(angle).square()])
         beta = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=BETA_MAX)
@@ -123,14 +129,14 @@ class Process:
         Raises:
             UserError: the name is unknown or the arguments do not fit it.
         """
-        makers = {"linear": cls.linear, "cosine": cls.cosine, "edm": cls.edm}
+        makers: dict[str, Callable[..., Process]] = {"linear": cls.linear, "cosine": cls.cosine, "edm": cls.edm}
         arguments = dict(definition)
         name = arguments.pop("name", None)
-        if name not in makers:
+        if not isinstance(name, str) or name not in makers:
             raise UserError(f"There is no process {name!r}; allowed are {', '.join(makers)}.")
         try:
             return makers[name](**arguments)
-        except TypeError:
+        except (TypeError, OverflowError):
             raise UserError(f"The process {name} cannot be made from {arguments}.") from None
 
     @property

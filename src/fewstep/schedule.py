@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ class Schedule:
     def _from_content(cls, content: Any) -> "Schedule":
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UserError(f'It does not say "format": "{FORMAT}".')
-        version = content.get("version")
+        version: Any = content.get("version")
         if not _is_whole(version) or version < 1:
             raise UserError(f"Its format version is {version!r}; this fewstep reads version {FORMAT_VERSION}.")
         if version > FORMAT_VERSION:
@@ -185,4 +186,4 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

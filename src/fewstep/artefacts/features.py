@@ -15,6 +15,7 @@ from fewstep.data.base import Dataset, checked_images
 from fewstep.files import write_atomically
 from fewstep.metrics.frechet import FeatureMoments
 from fewstep.modules.classifier import ClassifierModule, accuracy
+from fewstep.modules.progress import Progress
 from fewstep.run import Run, fingerprint, read_record
 from fewstep.weights import load_weights, save_weights
 
@@ -76,7 +77,11 @@ def features_of(
                 seed=settings.seed,
             )
             made = trainer(
-                default_root_dir=folder, logger=False, enable_checkpointing=False, max_epochs=settings.epochs
+                default_root_dir=folder,
+                logger=False,
+                enable_checkpointing=False,
+                max_epochs=settings.epochs,
+                callbacks=[Progress("classifier")],
             )
             made.fit(module)
             classifier = classifier.cpu().eval()

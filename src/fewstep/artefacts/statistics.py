@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 
 from fewstep.data.base import Dataset, checked_images
 from fewstep.errors import UserError
+from fewstep.modules.progress import Progress
 from fewstep.modules.sharing import predict_rows
 from fewstep.modules.statistics import StatisticsModule
 from fewstep.run import Run, fingerprint
@@ -44,6 +45,12 @@ def load_statistics(kind: str) -> Callable[[Path], Any]:
     """The function that reads the file of a kind."""
     load: Callable[[Path], Any] = importlib.import_module(f"fewstep.statistics.{kind}").load
     return load
+
+
+def estimator_class(kind: str) -> Callable[..., Any]:
+    """What measures the kind."""
+    estimator: Callable[..., Any] = importlib.import_module(f"fewstep.statistics.{kind}").Estimator
+    return estimator
 
 
 def statistics_of(
@@ -85,10 +92,9 @@ def statistics_of(
     folder = root / f"{kind}-{settings.split}-{fingerprint(config, inputs)}"
     with Run(folder, config, inputs) as run:
         if not run.complete:
-            module = importlib.import_module(f"fewstep.statistics.{kind}")
             denoiser = load_model(weights)
             images = checked_images(dataset, settings.split)[: settings.images]
-            estimator = module.Estimator(
+            estimator = estimator_class(kind)(
                 images,
                 None,
                 split=settings.split,
@@ -96,9 +102,14 @@ def statistics_of(
                 indices=range(1, denoiser.process.T + 1) if indices is None else indices,
                 seed=settings.seed,
                 batch_size=settings.batch_size,
-                fitted=None if fitted is None else module.load(fitted),
+                fitted=None if fitted is None else load_statistics(kind)(fitted),
             )
-            made = trainer(default_root_dir=folder, logger=False, enable_checkpointing=False)
+            made = trainer(
+                default_root_dir=folder,
+                logger=False,
+                enable_checkpointing=False,
+                callbacks=[Progress(f"statistics on {settings.split}")],
+            )
             measured = predict_rows(made, StatisticsModule(denoiser, estimator), len(estimator))
             statistics = estimator.collect(denoiser.process, measured)
             statistics.save(folder / FILE)

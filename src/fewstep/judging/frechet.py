@@ -35,7 +35,8 @@ def frechet_row(
         shape=judge.shape,
         levels=judge.levels,
     )
-    judge.trainer().test(module, row_loader(module.blocks), verbose=False)
+    description = f"{solver.name}, {schedule.steps} steps, seed {seed}"
+    judge.trainer(description).test(module, row_loader(module.blocks), verbose=False)
     value, standard_error = distance.compute()
     return Result(
         **labels,

@@ -55,7 +55,7 @@ class Judge:
         metric: its column value, such as fid_digits.
         shape: (C, H, W).
         levels: grey levels.
-        trainer: makes a trainer for sampling.
+        trainer: makes a trainer for sampling, given what stands before its progress bar.
     """
 
     settings: Evaluation
@@ -64,4 +64,4 @@ class Judge:
     metric: str
     shape: tuple[int, int, int]
     levels: int
-    trainer: Callable[[], pl.Trainer]
+    trainer: Callable[[str], pl.Trainer]

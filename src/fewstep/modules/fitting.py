@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from fewstep.modules.loggers import Logging
+from fewstep.modules.progress import Progress
 from fewstep.modules.training import TrainingModule
 
 CHECKPOINTS = "checkpoints"  # inside a run's folder; not one of its outputs
@@ -39,7 +40,7 @@ def fit(
     last = ModelCheckpoint(
         folder / CHECKPOINTS, filename="last", every_n_train_steps=validate_every, enable_version_counter=False
     )
-    callbacks: list[Callback] = [last]
+    callbacks: list[Callback] = [Progress(folder.parent.name), last]
     best = None
     if patience is not None:
         best = ModelCheckpoint(

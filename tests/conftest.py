@@ -1,0 +1,117 @@
+"""Exact oracles that many tests share: Gaussian data with its perfect denoiser, and statistics of any."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from fewstep.denoiser import Denoiser
+from fewstep.process import Process
+from fewstep.statistics.denoising_error import DenoisingError, DenoisingErrorEstimator
+
+settings.register_profile("fewstep", deadline=None, max_examples=40, derandomize=True, database=None)
+settings.load_profile("fewstep")
+
+
+@dataclass(frozen=True)
+class PerfectBackbone:
+    """E[x_0 | x_t] for data N(mean, covariance), as a network that returns x̂_0.
+
+    x̂_0 = μ + α C (α² C + σ² I)^{-1} (x_t − α μ).
+
+    Attributes:
+        process: the process of the x_t that it is given.
+        mean: μ, [D] or a number.
+        eigenvalues: of C, [D] or one number c² for C = c² I.
+        eigenvectors: [D, D], columns; None for C = c² I.
+    """
+
+    process: Process
+    mean: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor | None
+
+    def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
+        t = (timestep.double() + 1) / self.process.T
+        alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
+        gain = alpha * self.eigenvalues / (alpha.square() * self.eigenvalues + sigma.square())
+        centred = x.double().flatten(1) - alpha * self.mean
+        basis = self.eigenvectors
+        moved = gain * centred if basis is None else gain * (centred @ basis) @ basis.T
+        return (self.mean + moved).reshape(x.shape).to(x.dtype)
+
+
+@pytest.fixture(scope="session")
+def perfect_denoiser() -> Callable[..., Denoiser]:
+    """(process, covariance, mean) → the exact denoiser of N(mean, covariance); a number c² stands for c² I."""
+
+    def make(process: Process, covariance: Tensor | float, mean: Tensor | float = 0.0) -> Denoiser:
+        covariance = torch.as_tensor(covariance, dtype=torch.float64)
+        eigenvalues, eigenvectors = torch.linalg.eigh(covariance) if covariance.ndim else (covariance, None)
+        mean = torch.as_tensor(mean, dtype=torch.float64)
+        return Denoiser(PerfectBackbone(process, mean, eigenvalues, eigenvectors), process, "x0")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def measure() -> Callable[..., DenoisingError]:
+    """(images, denoiser, …) → the statistics that the estimator measures."""
+
+    def make(
+        images: Tensor,
+        denoiser: Denoiser,
+        *,
+        levels: int = 17,
+        split: str = "train",
+        indices: list[int] | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        fitted: DenoisingError | None = None,
+    ) -> DenoisingError:
+        estimator = DenoisingErrorEstimator(
+            images,
+            None,
+            split=split,
+            levels=levels,
+            indices=range(1, denoiser.process.T + 1) if indices is None else indices,
+            seed=seed,
+            batch_size=batch_size,
+            fitted=fitted,
+        )
+        with torch.inference_mode():
+            measured = [estimator.measure(denoiser, row) for row in range(len(estimator))]
+        return estimator.collect(denoiser.process, measured)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def grey_images() -> Callable[..., Tensor]:
+    """(n, shape, levels, seed) → random float64 images on grey levels in [-1, 1], darker ones more often."""
+
+    def make(n: int, shape: tuple[int, int, int] = (1, 2, 2), levels: int = 17, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        uniform = torch.rand(n, *shape, generator=generator, dtype=torch.float64)
+        return (uniform.square() * levels).floor() / (levels - 1) * 2 - 1
+
+    return make
+
+
+@pytest.fixture(
+    params=["linear", "linear from 1/16", "cosine", "cosine from 1/16", "edm"],
+    scope="session",
+)
+def any_process(request: pytest.FixtureRequest) -> Process:
+    """Every kind of process, T = 40."""
+    makers = {
+        "linear": lambda: Process.linear(40),
+        "linear from 1/16": lambda: Process.linear(40, 1 / 16),
+        "cosine": lambda: Process.cosine(40),
+        "cosine from 1/16": lambda: Process.cosine(40, 1 / 16),
+        "edm": lambda: Process.edm(40, 0.02, 30.0),
+    }
+    return makers[request.param]()
