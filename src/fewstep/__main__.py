@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,7 +48,22 @@ def _run(config: Config) -> None:
     _quieten_lightning()
     if config.threads:
         torch.set_num_threads(config.threads)
-    print(Pipeline(config, instantiate).run())
+    print(Pipeline(config, build).run())
+
+
+def build(node: Any) -> Any:
+    """The object that a node of the configuration describes.
+
+    Raises:
+        UserError: as the object's own constructor raises it, out of Hydra's wrapping.
+    """
+    try:
+        return instantiate(node)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        raise cause or error from None
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 from fewstep.schema import unknown
@@ -14,18 +15,18 @@ def find(package: str, name: str) -> type[Any]:
     Raises:
         UserError: there is none; the sentence lists what there is.
     """
-    found = {
-        candidate.name: candidate
-        for module in _modules(f"fewstep.{package}")
-        for _, candidate in inspect.getmembers(module, inspect.isclass)
-        if candidate.__module__ == module.__name__ and isinstance(getattr(candidate, "name", None), str)
-    }
+    classes = _classes(f"fewstep.{package}")
+    found = {known.name: known for known in classes if isinstance(getattr(known, "name", None), str)}
     if name not in found:
         raise unknown(package.rstrip("s") if package != "search" else package, name, sorted(found))
     return found[name]
 
 
-def _modules(package: str):  # type: ignore[no-untyped-def]
+def _classes(package: str) -> Iterator[type[Any]]:
+    """Every class that a file of the package defines."""
     folder = importlib.import_module(package)
-    for module in pkgutil.iter_modules(folder.__path__):
-        yield importlib.import_module(f"{package}.{module.name}")
+    for entry in pkgutil.iter_modules(folder.__path__):
+        module = importlib.import_module(f"{package}.{entry.name}")
+        for _, found in inspect.getmembers(module, inspect.isclass):
+            if found.__module__ == module.__name__:
+                yield found

@@ -30,13 +30,13 @@ class Pipeline:
 
     Args:
         config: the configuration, resolved.
-        build: instantiates a node of it, with overrides.
+        build: instantiates a node of it.
 
     Raises:
         UserError: a setting that some stage would refuse later.
     """
 
-    def __init__(self, config: Config, build: Callable[..., Any]) -> None:
+    def __init__(self, config: Config, build: Callable[[Any], Any]) -> None:
         self.config, self.build = config, build
         self.shared = Shared(config, build)
         self.finetuning: Finetuning | None = build(config.finetune) if config.finetune else None
@@ -57,8 +57,9 @@ class Pipeline:
             name, K = self.tuned_optimizer, self.finetuning.steps
             if name not in c.schedule_optimizer or K not in c.steps:
                 raise UserError(
-                    f"finetune asks for {name} at {K} steps; this run searches {', '.join(c.schedule_optimizer)} "
-                    f"at {', '.join(map(str, c.steps))} steps. Set finetune.steps to one of them, or finetune=none."
+                    f"finetune asks for {name} at {K} steps; this run searches "
+                    f"{', '.join(c.schedule_optimizer)} at {', '.join(map(str, c.steps))} steps. "
+                    "Set finetune.steps and finetune.schedule_optimizer to one of these, or finetune=none."
                 )
 
     def run(self) -> str:

@@ -29,13 +29,13 @@ class Shared:
 
     Args:
         config: the configuration, resolved.
-        build: instantiates a node of it, with overrides.
+        build: instantiates a node of it.
 
     Attributes:
         spent: the finished runs behind everything made so far, for the cost table.
     """
 
-    def __init__(self, config: Config, build: Callable[..., Any]) -> None:
+    def __init__(self, config: Config, build: Callable[[Any], Any]) -> None:
         self.config, self.build = config, build
         self.root = Path(config.outputs) / config.name
         self.dataset: Dataset = build(config.dataset)

@@ -118,4 +118,4 @@ def _backbone_class(path: str) -> type[nn.Module]:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         raise UserError(f"There is no backbone {path!r}.") from None
-    return found  # type: ignore[no-any-return]
+    return found

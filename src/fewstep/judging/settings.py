@@ -22,7 +22,8 @@ class Evaluation:
         variances: the variance kinds under which bits/dim are measured.
         samples: images per Fréchet distance.
         sample_seeds: one Fréchet distance for each; the noise is the same in every row.
-        sample_steps: solver → the K's that it samples at, as far as they are among the run's steps.
+        sample_steps: solver → the K's that it samples at, as far as they are among the run's steps; a solver that
+            is not named samples at all of these.
         batch_size: samples per block of work; no number depends on it.
         pictured: how many samples the pictures show.
     """

@@ -140,7 +140,8 @@ class TrainingModule(pl.LightningModule):
     @property
     def averaged_denoiser(self) -> Denoiser:
         """The denoiser with averaged weights."""
-        denoiser: Denoiser = self.averaged.module
+        denoiser = self.averaged.module
+        assert isinstance(denoiser, Denoiser)
         return denoiser
 
     def train_dataloader(self) -> DataLoader[Batch]:

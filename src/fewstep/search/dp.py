@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,8 @@ from fewstep.schedule import Schedule
 from fewstep.search.base import check_steps
 
 BLOCK = 128  # grid indices per block
-ROWS = 32  # most numbers of steps that a thread takes at a time
+ROWS = 32  # most rows of C that a thread takes at a time
+PATHS = 512  # most paths followed back at a time
 
 
 def optimal_paths(costs: Tensor, steps: Sequence[int], start: int = 0) -> dict[int, list[int]]:
@@ -41,7 +43,7 @@ def optimal_paths(costs: Tensor, steps: Sequence[int], start: int = 0) -> dict[i
     likewise for the path up to there.
 
     One pass gives every K up to the largest asked for, in time O(max(steps) M^2). Memory beyond `costs`: at most
-    about one more table of that size, and 8 bytes per index returned.
+    about one more table of that size, the returned lists included.
 
     Args:
         costs: float64 [M+1, M+1] on any device; costs[s, t] is the cost of the step from t to s, +inf where it
@@ -63,8 +65,8 @@ def optimal_paths(costs: Tensor, steps: Sequence[int], start: int = 0) -> dict[i
     with _one_core_per_kernel() as cores:
         paths = _paths(costs.detach()[start:, start:], steps, start, cores if costs.device.type == "cpu" else 1)
     # One integer object per grid index, not per entry: the paths for every K have M^2 / 2 entries.
-    indices = list(range(start, last + 1))
-    return {k: [indices[i] for i in path.tolist()] for k, path in zip(steps, paths, strict=True)}
+    indices = np.array(range(start, last + 1), dtype=object)
+    return {k: indices[path.cpu().numpy()].tolist() for k, path in zip(steps, paths, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _one_core_per_kernel() -> Iterator[int]:
 
 
 def _paths(costs: Tensor, steps: list[int], start: int, threads: int) -> list[Tensor]:
-    """The optimal paths from index 0 of `costs`, int32 [K+1] each; `start` serves the message alone."""
+    """The optimal paths from index 0 of `costs`, integer [K+1] each; `start` serves the message alone."""
     last = len(costs) - 1
     least = _least_costs(costs, max(steps), threads)
     totals = least.block(last // BLOCK)[0][steps, last % BLOCK]
@@ -182,18 +184,19 @@ def _backtrack(costs: Tensor, least: _LeastCosts, steps: list[int]) -> list[Tens
     left = torch.tensor(steps, device=costs.device)  # steps not yet taken back
     node = torch.full_like(left, len(costs) - 1)
     begin = (left + 1).cumsum(0) - (left + 1)
-    visited = torch.zeros(sum(steps) + len(steps), dtype=torch.int32, device=costs.device)
-    visited[begin + left] = node.int()
+    narrow = torch.int16 if len(costs) <= 2**15 else torch.int32
+    visited = torch.zeros(sum(steps) + len(steps), dtype=narrow, device=costs.device)
+    visited[begin + left] = node.to(narrow)
     first = torch.tensor(least.first, device=costs.device)
     strip = _strip(costs)
     for j in reversed(range(len(least.first) - 1)):
         arriving = _arriving(costs, j, strip)
-        while len(inside := ((node >= j * BLOCK) & (left > 0)).nonzero().squeeze(1)):
+        while len(inside := ((node >= j * BLOCK) & (left > 0)).nonzero()[:PATHS, 0]):
             k, column = left[inside], node[inside] - j * BLOCK
             origin = least.origins[first[j] + k, column].long()
             sums = least.costs[first[origin] + k - 1] + arriving[column, origin]
             source = origin * BLOCK + sums.argmin(dim=1)
-            visited[begin[inside] + k - 1] = source.int()
+            visited[begin[inside] + k - 1] = source.to(narrow)
             node[inside], left[inside] = source, k - 1
     return list(visited.split([k + 1 for k in steps]))
 

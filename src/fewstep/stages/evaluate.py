@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from fewstep.data.base import Dataset
 from fewstep.denoiser import Denoiser
@@ -109,18 +110,21 @@ def _sampling_part(
     folder: Path, subject: Subject, judge: Judge, denoiser: Denoiser, solver: Solver
 ) -> list[Result]:
     rows = []
+    wanted = judge.settings.sample_steps.get(solver.name)
     for K, path in subject.schedule_files[subject.sampled_variance].items():
-        if K not in judge.settings.sample_steps.get(solver.name, ()):
+        if wanted is not None and K not in wanted:
             continue
         schedule = Schedule.load(path)
         for seed in judge.settings.sample_seeds:
             rows.append(frechet_row(judge, denoiser, solver, schedule, seed, subject.labels))
         indices = range(judge.settings.pictured)
         images = sample(denoiser, solver, schedule, indices, judge.settings.sample_seeds[0], judge.shape)
-        tensors = {"images": to_grey_levels(images, judge.levels)}
-        picture = samples_file(folder, solver.name, K)
-        write_atomically(picture, lambda temporary, tensors=tensors: save_file(tensors, temporary))
+        _save_samples(samples_file(folder, solver.name, K), to_grey_levels(images, judge.levels))
     return rows
+
+
+def _save_samples(path: Path, images: Tensor) -> None:
+    write_atomically(path, lambda temporary: save_file({"images": images}, temporary))
 
 
 def samples_file(folder: Path, solver: str, K: int) -> Path:

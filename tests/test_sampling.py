@@ -1,0 +1,102 @@
+"""Samples depend on the image's index and nothing else, to the last bit, with a real network."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewstep.backbones.unet import UNet
+from fewstep.denoiser import Denoiser
+from fewstep.process import Process
+from fewstep.sampling import ROWS, sample, to_grey_levels
+from fewstep.schedule import Schedule
+from fewstep.solvers.ancestral import Ancestral
+from fewstep.solvers.ddim import Ddim
+
+SHAPE = (1, 8, 8)
+PROCESS = Process.cosine(40, 1 / 16)
+SCHEDULE = Schedule.on_grid([0, 4, 15, 40], PROCESS)
+SOLVERS = [Ddim(), Ddim(eta=0.7), Ancestral("beta")]
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    """A narrow UNet with attention, random everywhere."""
+    network = UNet(
+        image_size=8,
+        in_channels=1,
+        out_channels=1,
+        model_channels=12,
+        num_res_blocks=1,
+        channel_mult=[1, 2],
+        attention_resolutions=[4],
+        num_heads=2,
+        num_groups=4,
+    )
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return Denoiser(network, PROCESS, "edm").eval()
+
+
+@pytest.fixture(params=["one thread", "all threads"])
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if request.param == "one thread" else 2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("solver", SOLVERS, ids=["ddim", "ddim with noise", "ancestral"])
+def test_samples_do_not_depend_on_their_company(denoiser: Denoiser, solver) -> None:
+    indices = list(range(2 * ROWS + 7))
+    together = sample(denoiser, solver, SCHEDULE, indices, 0, SHAPE)
+    assert bool(torch.isfinite(together).all())
+    assert len({image.numpy().tobytes() for image in together}) == len(indices)
+    for batch_size in (1, 7, ROWS + 1):
+        chosen = indices[:: 29 if batch_size == 1 else 1]
+        parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)][:6]
+        for part in parts:
+            assert torch.equal(sample(denoiser, solver, SCHEDULE, part, 0, SHAPE), together[part])
+
+
+@given(st.lists(st.integers(0, 3 * ROWS), min_size=1, max_size=9))
+def test_samples_do_not_depend_on_order_or_repeats(perfect_denoiser, indices: list[int]) -> None:
+    exact = perfect_denoiser(PROCESS, torch.diag(torch.linspace(0.1, 2, 64)))
+    everything = sample(exact, Ancestral("posterior"), SCHEDULE, range(3 * ROWS + 1), 5, SHAPE)
+    assert torch.equal(sample(exact, Ancestral("posterior"), SCHEDULE, indices, 5, SHAPE), everything[indices])
+
+
+def test_a_shuffled_subset_of_a_real_networks_samples(denoiser: Denoiser) -> None:
+    indices = [70, 3, 127, 0, 63, 64]
+    together = sample(denoiser, SOLVERS[1], SCHEDULE, range(128), 1, SHAPE)
+    assert torch.equal(sample(denoiser, SOLVERS[1], SCHEDULE, indices, 1, SHAPE), together[indices])
+
+
+def test_another_seed_is_another_sample(denoiser: Denoiser) -> None:
+    first, second = (sample(denoiser, Ddim(), SCHEDULE, [0], seed, SHAPE) for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert first.dtype == torch.float64
+    assert first.shape == (1, *SHAPE)
+
+
+def test_k_steps_are_k_calls_per_block(denoiser: Denoiser) -> None:
+    before = denoiser.calls
+    sample(denoiser, Ddim(), SCHEDULE, range(ROWS), 0, SHAPE)
+    assert denoiser.calls - before == SCHEDULE.steps
+    sample(denoiser, Ddim(), SCHEDULE, [0, ROWS], 0, SHAPE)
+    assert denoiser.calls - before == 3 * SCHEDULE.steps
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_saved_images_are_the_nearest_grey_levels(levels: int) -> None:
+    images = torch.linspace(-1.5, 1.5, 1001, dtype=torch.float64)
+    saved = to_grey_levels(images, levels)
+    allowed = torch.arange(levels, dtype=torch.float64) / (levels - 1) * 2 - 1
+    distance = (images[:, None] - allowed).abs()
+    torch.testing.assert_close((images - saved).abs(), distance.min(1).values, rtol=0, atol=1e-12)
+    assert (saved[:, None] - allowed).abs().min(1).values.max() < 1e-12
+    torch.testing.assert_close(to_grey_levels(allowed, levels), allowed, rtol=0, atol=1e-12)
