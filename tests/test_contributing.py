@@ -122,7 +122,7 @@ def test_the_new_search_finds_the_optimum_where_it_draws_all_there_is(house):
 
 
 def test_the_new_solver_agrees_with_ddim_in_one_step_alone(house):
-    outputs = _follow(house, "Add a solver")
+    outputs = _follow(house, "Add a solver", "evaluation.sample_steps.ddim=[1,4]")
     (path,) = outputs.glob("evaluate/even-*/results.csv")
     rows = pd.read_csv(path).query("metric == 'fid_digits'").set_index(["solver", "steps"])
     # One step is x̂_0 of the same noise, whatever the solver.

@@ -97,6 +97,8 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "results.csv", index=False)
     with pytest.raises(UserError, match="lacks the columns steps, split"):
         read_results(tmp_path / "results.csv")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.backbones.unet import UNet
@@ -41,28 +41,35 @@ def denoiser() -> Denoiser:
     return Denoiser(network, PROCESS, "edm").eval()
 
 
-@pytest.fixture(params=["one thread", "all threads"])
-def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def _two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if request.param == "one thread" else 2)
+    torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("solver", SOLVERS, ids=["ddim", "ddim with noise", "ancestral"])
 def test_samples_do_not_depend_on_their_company(denoiser: Denoiser, solver) -> None:
     indices = list(range(2 * ROWS + 7))
     together = sample(denoiser, solver, SCHEDULE, indices, 0, SHAPE)
     assert bool(torch.isfinite(together).all())
     assert len({image.numpy().tobytes() for image in together}) == len(indices)
-    for batch_size in (1, 7, ROWS + 1):
-        chosen = indices[:: 29 if batch_size == 1 else 1]
-        parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)][:6]
-        for part in parts:
+    for batch_size, most in ((1, 2), (7, 10), (50, 3), (ROWS + 1, 3)):
+        parts = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+        for part in parts[-most:]:
             assert torch.equal(sample(denoiser, solver, SCHEDULE, part, 0, SHAPE), together[part])
 
 
+@pytest.mark.usefixtures("_two_threads")
+def test_nor_where_two_threads_share_a_batch(denoiser: Denoiser) -> None:
+    schedule = Schedule.on_grid([0, 9, 40], PROCESS)
+    together = sample(denoiser, Ddim(), schedule, range(ROWS), 0, SHAPE)
+    for part in ([5], [63, 2, 7]):
+        assert torch.equal(sample(denoiser, Ddim(), schedule, part, 0, SHAPE), together[part])
+
+
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 3 * ROWS), min_size=1, max_size=9))
 def test_samples_do_not_depend_on_order_or_repeats(perfect_denoiser, indices: list[int]) -> None:
     exact = perfect_denoiser(PROCESS, torch.diag(torch.linspace(0.1, 2, 64)))

@@ -40,9 +40,7 @@ def test_beta_and_posterior_are_the_conditional_variances(any_process: Process, 
 
 @pytest.mark.parametrize(("s", "t"), PAIRS)
 @pytest.mark.parametrize("c", [0.1, 1.0, 3.0])
-def test_optimal_is_the_truth_for_a_perfect_denoiser(
-    any_process: Process, s: int, t: int, c: float
-) -> None:
+def test_optimal_is_the_truth_for_a_perfect_denoiser(any_process: Process, s: int, t: int, c: float) -> None:
     """For N(0, c² I) the reverse step is exactly Gaussian: its variance is that of x_s given x_t."""
     (alpha_s, variance_s), (alpha_t, variance_t) = moments(any_process, s), moments(any_process, t)
     total_s, total_t = alpha_s**2 * c**2 + variance_s, alpha_t**2 * c**2 + variance_t

@@ -102,8 +102,8 @@ class Process:
             first = math.atan(_check_noise_level(smallest_noise_level))
             if math.sin(first) ** 2 > BETA_MAX:
                 raise UserError(
-                    f"The cosine process cannot start at the noise level {smallest_noise_level}: its β is clipped at "
-                    f"{BETA_MAX}, so the level must be at most {math.sqrt(BETA_MAX / (1 - BETA_MAX)):.4g}."
+                    f"The cosine process cannot start at the noise level {smallest_noise_level}: its β is clipped "
+                    f"at {BETA_MAX}, so the level must be at most {math.sqrt(BETA_MAX / (1 - BETA_MAX)):.4g}."
                 )
             angle = torch.linspace(first, math.pi / 2, T, dtype=torch.float64)
             alpha_bar = torch.cat([angle.new_ones(1), torch.cos(angle).square()])

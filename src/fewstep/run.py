@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,14 @@ _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBI
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
 
 
+_LONGEST_WAIT = 300.0  # seconds between the end of a stage on the first device and on the last
+
+
+def _follows() -> bool:
+    """Whether this is a process of rank > 0, started by torchrun or by Lightning: rank 0 alone keeps the books."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0
+
+
 class Run:
     """A run's folder, locked for as long as the `with` block lasts.
 
@@ -64,6 +73,9 @@ class Run:
 
     def __enter__(self) -> "Run":
         self._hashed_inputs = hash_inputs(self.inputs)
+        if _follows():
+            self.complete = (self.folder / COMPLETE).exists()
+            return self
         try:
             self._claim()
         except OSError as error:
@@ -103,6 +115,9 @@ class Run:
         run's readers need, JSON-able. Outputs are all files in the folder except hidden ones and those in
         `NOT_OUTPUTS`. Wall seconds include attempts that an exception ended, but not those that were killed.
         """
+        if _follows():
+            self._await_record()
+            return
         if self.complete or not self._lock.is_locked:
             raise RuntimeError("finish() is for a run that has been entered and is not complete")
         outputs = {path.relative_to(self.folder).as_posix(): sha256(path) for path in self._outputs()}
@@ -116,6 +131,15 @@ class Run:
             "outputs": outputs,
         }
         write_record(self.folder, record)
+        self.complete = True
+
+    def _await_record(self) -> None:
+        """Wait until the leading process has marked the run complete."""
+        deadline = time.monotonic() + _LONGEST_WAIT
+        while not (self.folder / COMPLETE).exists():
+            if time.monotonic() > deadline:
+                raise UserError(f"The leading process did not complete the run in {self.folder}.")
+            time.sleep(0.05)
         self.complete = True
 
     def record(self) -> dict[str, Any]:

@@ -58,7 +58,9 @@ def load_model(folder: Path | str) -> Denoiser:
         arguments = dict(model["parameterisation"])
         parameterisation = PARAMETERISATIONS[arguments.pop("name")](**arguments)
         process = Process.from_definition(model["process"])
-    except (KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"The model file {folder / MODEL} does not describe a model: {error}.") from None
     load_weights(folder / WEIGHTS, backbone)
     return Denoiser(backbone, process, parameterisation).eval()

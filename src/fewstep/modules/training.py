@@ -129,6 +129,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.denoiser = denoiser
         self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.averaged.requires_grad_(False)
         self.batches, self.on, self.off = batches, on, off
         self.learning_rate, self.warmup, self.iterations, self.ema_decay = (
             learning_rate,

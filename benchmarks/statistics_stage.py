@@ -1,6 +1,6 @@
 """The statistics stage against bare network calls of the same batch, in turn, in one run.
 
-    python benchmarks/statistics.py
+    python benchmarks/statistics_stage.py
 
 The stage does everything: noising, the network, per-image errors, two decoder terms, collection and the file.
 Exits non-zero below the ratio that the project promises.
