@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def indices(rule: FixedRule, process: Process, K: int) -> list[int]:
 
 
 def settled(positions: np.ndarray, T: int) -> list[int]:
-    """Nearest index, half to even; a taken one gives way upwards; and T − (K − i) is the last that node i may have."""
+    """Nearest index, half to even; a taken one gives way upwards; node i of K may go as far as T − (K − i)."""
     K = len(positions)
     found = [0]
     for position in positions:
@@ -51,6 +52,10 @@ def of_noise_levels(process: Process, spacing: Spacing, levels: int, K: int) -> 
     wanted = spacing(1 / (levels - 1), min(known[-1], 80.0), K)[1:]
     positions = np.interp(np.log(wanted), np.log(known), np.arange(1, process.T + 1))
     return settled(positions, process.T)
+
+
+def geometric(low: float, high: float, K: int) -> np.ndarray:
+    return np.geomspace(low, high, K + 1)
 
 
 def karras(rho: float) -> Spacing:
@@ -81,7 +86,7 @@ def test_every_rule_is_its_formula(process: Process, K: int) -> None:
     assert indices(Quadratic(), process, K) == settled(np.array([T * (i / K) ** 2 for i in range(1, K + 1)]), T)
     for levels in (17, 256):
         found = indices(LogSnr(levels), process, K)
-        assert found == of_noise_levels(process, lambda low, high, K: np.geomspace(low, high, K + 1), levels, K)
+        assert found == of_noise_levels(process, geometric, levels, K)
         for rho in (3, 7):
             assert indices(Karras(rho, levels), process, K) == of_noise_levels(process, karras(rho), levels, K)
         for c in (0.25, 0.5, 1.0):
@@ -96,7 +101,7 @@ def test_k_distinct_ascending_timesteps_that_end_at_t(rule: FixedRule, data: st.
     K = data.draw(st.integers(1, T))
     found = indices(rule, make(T), K)
     assert (found[0], found[-1], len(found)) == (0, T, K + 1)
-    assert all(a < b for a, b in zip(found[:-1], found[1:], strict=True))
+    assert all(a < b for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -140,11 +145,7 @@ def test_no_node_is_spent_above_80_but_the_first_is_t(rule: FixedRule) -> None:
     assert found[-1] == 4000
     assert below < 80
     # The spacing above the last but one is the rule's own towards 80, not towards σ_T/α_T.
-    spacing = {
-        "log_snr": lambda *a: np.geomspace(a[0], a[1], a[2] + 1),
-        "karras": karras(7),
-        "tangent": tangent(0.4),
-    }
+    spacing = {"log_snr": geometric, "karras": karras(7), "tangent": tangent(0.4)}
     expected = spacing[rule.name](1 / 16, 80.0, 16)[-2]
     neighbours = process.noise_level(process.grid[[found[-2] - 1, found[-2] + 1]]).tolist()
     assert neighbours[0] < expected < neighbours[1]
@@ -178,7 +179,7 @@ def test_schedules_come_for_every_k_and_say_their_rule() -> None:
 @pytest.mark.parametrize("steps", [[0], [-3], [101], [4, 4], [2.0], [True], ["8"], []])
 def test_steps_that_are_none(steps: list) -> None:
     denoiser = Denoiser(lambda x, t: x, Process.cosine(100), "x0")
-    with pytest.raises(UserError, match="[Nn]umbers? of steps"):
+    with pytest.raises(UserError, match=r"[Nn]umbers? of steps"):
         Even()(None, {}, denoiser, steps)
 
 

@@ -52,7 +52,7 @@ class TrainingBatches(IterableDataset[Batch]):
         shape = (self.batch_size, *self.images.shape[1:])
         noise = torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
         strata = torch.from_numpy(random.permutation(self.batch_size))
-        quantiles = (strata + random.random()) / self.batch_size
+        quantiles = (strata.double() + random.random()) / self.batch_size  # in float32 it may round to 1
         mine = slice(rank(), None, world())
         return self.images[rows][mine], self.times.times(quantiles)[mine], noise[mine]
 

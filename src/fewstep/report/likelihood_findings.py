@@ -21,6 +21,23 @@ def likelihood_findings(panels: Sequence[Panel]) -> list[str]:
         sentences.append(against_full_grid(panel, line))
         if line in searched:
             sentences += [*against_fixed_rules(panel, line), *over_variances(panels, line)]
+            sentences += costly_full_grids(panels, line)
+    return sentences
+
+
+def costly_full_grids(panels: Sequence[Panel], line: Line) -> list[str]:
+    """Variances under which the full grid costs more bits than a few steps, beyond twice the standard error."""
+    sentences = []
+    for panel in panels:
+        if panel.reference is None or line not in panel.untuned:
+            continue
+        k, fewest = min(panel.untuned[line].items(), key=lambda item: item[1].mean)
+        error = combined_error(panel.reference, fewest)
+        if error is not None and panel.reference.mean - fewest.mean > 2 * error:
+            sentences.append(
+                f"Under {panel.variance or 'this'} variance the full grid costs {_bits(panel.reference)}, more "
+                f"than {line.label} at K = {k} ({_bits(fewest)}); the notes below say why more can cost more."
+            )
     return sentences
 
 

@@ -28,7 +28,11 @@ SPLITS = (
 LIKELIHOOD = (
     "Bits/dim are the negative ELBO (prior, one KL term per step, decoder) in nats per image divided by D ln 2, "
     "D the number of pixels times channels. The variance kinds are those of the reverse step: posterior and beta "
-    "are fixed by the process, optimal is fitted on the train split. The full grid takes every timestep. A "
+    "are fixed by the process, optimal is fitted on the train split. The full grid takes every timestep. The "
+    "additive decoder reads x_0 from x_t, t the lowest node, with the variance that the process has added by t, "
+    "or for optimal that of the network’s error. At the grid’s first timestep posterior and beta take the "
+    "smaller σ̃²(1, 2), as Ho et al. 2020 clip it; where the network’s error is larger than that, this costs "
+    "much, so that the full grid, and any rule that visits the first timestep, can cost more than few steps. A "
     "standard error is that of the mean over images, from each image’s own total; with several training seeds "
     "their spread is added. Rows share their images and noise, so a difference between two rows is known better "
     "than the two standard errors, combined as if independent, suggest."
