@@ -5,6 +5,7 @@ takes KLs between Gaussians as such.
 """
 
 import math
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +35,7 @@ def cosine_angles(T: int, level: float | None) -> np.ndarray:
     return np.concatenate([[0], first + (right - first) * np.arange(T) / np.longdouble(T - 1)])
 
 
+@cache
 def alphas_and_variances(process: Process) -> tuple[np.ndarray, np.ndarray]:
     """α and σ² at grid indices 0 … 40 from the processes' published definitions, extended precision."""
     name, T, level = process.name, process.T, process.definition.get("smallest_noise_level")

@@ -27,6 +27,7 @@ def likelihood_row(
         )
     objective = ElboObjective(variance)
     metric = BitsPerDim(statistics.dimensions)
+    metric.sync_on_compute = False  # every device holds all images here
     metric.update(objective.image_nats({KIND: statistics}, schedule))
     value, standard_error = metric.compute()
     return Result(
