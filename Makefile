@@ -1,7 +1,7 @@
 # make demo, make test: each installs what it needs into .venv first. `make help` lists the rest.
 SHELL := bash
 .DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -12,7 +12,7 @@ SHOWN := ^ *Downloading [^ ]+\.(whl|tar\.gz) .*|^Installing collected packages|^
 .PHONY: help demo test lint benchmarks clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | while IFS=$$'\t' read -r name what; do printf '%-12s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' Makefile
 
 demo: .venv/.installed ## train, search, fine-tune, evaluate and report on digits (minutes; a second time seconds)
 	@$(BIN)/fewstep

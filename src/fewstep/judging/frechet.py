@@ -56,8 +56,7 @@ def frechet_row(
 def floor_row(dataset: Dataset, features: Features, metric: str, labels: Mapping[str, Any]) -> Result:
     """Real test images against the reference, as if they were samples; it falls with n, so it is no bound."""
     images = checked_images(dataset, "test")
-    distance = FrechetDistance(features.reference)
-    distance.sync_on_compute = False  # every device holds all images here
+    distance = FrechetDistance(features.reference, sync_on_compute=False)  # every device holds all images here
     with torch.inference_mode():
         distance.update(features.extractor.features(images), torch.arange(len(images)))
     value, standard_error = distance.compute()

@@ -26,8 +26,7 @@ def likelihood_row(
             "set evaluation.split to another."
         )
     objective = ElboObjective(variance)
-    metric = BitsPerDim(statistics.dimensions)
-    metric.sync_on_compute = False  # every device holds all images here
+    metric = BitsPerDim(statistics.dimensions, sync_on_compute=False)  # every device holds all images here
     metric.update(objective.image_nats({KIND: statistics}, schedule))
     value, standard_error = metric.compute()
     return Result(

@@ -15,6 +15,7 @@ class BitsPerDim(Metric):
 
     Args:
         dimensions: D = C·H·W.
+        sync_on_compute: add up what the devices hold; False where each holds all images.
     """
 
     full_state_update = False
@@ -22,8 +23,8 @@ class BitsPerDim(Metric):
     total: Tensor
     squares: Tensor
 
-    def __init__(self, dimensions: int) -> None:
-        super().__init__()
+    def __init__(self, dimensions: int, *, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.dimensions = dimensions
         for name in ("count", "total", "squares"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

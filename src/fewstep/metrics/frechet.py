@@ -47,6 +47,7 @@ class FrechetDistance(Metric):
 
     Args:
         reference: the moments of the reference's features.
+        sync_on_compute: add up what the devices hold; False where each holds all images.
     """
 
     full_state_update = False
@@ -54,8 +55,8 @@ class FrechetDistance(Metric):
     total: Tensor
     products: Tensor
 
-    def __init__(self, reference: FeatureMoments) -> None:
-        super().__init__()
+    def __init__(self, reference: FeatureMoments, *, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.reference = reference
         d = len(reference.mean)
         self.add_state("count", torch.zeros(BLOCKS, dtype=torch.float64), dist_reduce_fx="sum")
