@@ -179,7 +179,7 @@ def test_log_snr_has_the_slope_of_its_cell() -> None:
     assert slope.tolist() == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("t", [-0.1, 0.01, 1.0001, math.nan, math.inf])
+@pytest.mark.parametrize("t", [-0.1, 0.01, 0.01999, 1.0001, math.nan, math.inf])
 def test_times_that_the_process_does_not_have(t: float) -> None:
     with pytest.raises(UserError, match=r"allowed are 0 and \[0.02, 1\]"):
         Process.cosine(50).log_snr(torch.tensor([0.5, t]))

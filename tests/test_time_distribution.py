@@ -36,13 +36,18 @@ def test_a_schedule_draws_its_timesteps_as_often_as_stated() -> None:
     torch.testing.assert_close(drawn, torch.full((4,), 0.25, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
+def test_a_quantile_on_an_edge_belongs_to_the_time_above() -> None:
+    edges = torch.tensor([0.0, 0.25, 0.5, 0.75], dtype=torch.float64)
+    assert torch.equal(OnSchedule.uniform(SCHEDULE).times(edges), SCHEDULE.times[1:])
+
+
 @pytest.mark.parametrize("quantile", [0.0, 1 - 2**-53, 1 - 2**-24])
 def test_the_ends_of_the_quantiles_are_times(quantile: float) -> None:
-    """Probabilities whose sum rounds to a little under 1 still leave no gap at the top."""
+    """Ten tenths add up to a little under 1, which leaves no gap at the top."""
     quantiles = torch.tensor([quantile], dtype=torch.float64)
     expected = 0 if quantile == 0 else -1
-    thirds = OnSchedule(Schedule.on_grid([0, 1, 2, 40], PROCESS), torch.tensor([0.1, 0.1, 0.1]))
-    assert thirds.times(quantiles).item() == thirds.chosen[expected]
+    tenths = OnSchedule.uniform(Schedule.on_grid([0, *range(31, 41)], PROCESS))
+    assert tenths.times(quantiles).item() == tenths.chosen[expected]
     assert UniformTimes(PROCESS).times(quantiles).item() == PROCESS.grid[1:][expected]
 
 

@@ -1,5 +1,6 @@
 """The command `fewstep`: Hydra composes, the pipeline runs. The only file that imports hydra."""
 
+import hashlib
 import logging
 import os
 import re
@@ -7,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import hydra
@@ -23,6 +25,17 @@ PACKAGE = Path(__file__).parent
 # In a checkout conf/ stands at the top level; in a wheel it travels inside the package.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent.parent / "conf") if path.is_dir())
 TRACEBACK = "FEWSTEP_TRACEBACK"
+
+
+def shortened(name: str, longest: int = 120) -> str:
+    """A job's overrides as the name of one folder: no slashes, and a hash in place of what is too long."""
+    name = name.replace("/", "_")
+    if len(name) <= longest:
+        return name or "job"
+    return f"{name[:longest]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+OmegaConf.register_new_resolver("shortened", shortened, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -73,29 +86,51 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of being printed by Hydra
     try:
         _job()
-    except (HydraException, OmegaConfBaseException) as error:
-        if os.environ.get(TRACEBACK):
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning turns an interruption into an exit without a word.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        sys.exit("fewstep: interrupted; the same command goes on from here.")
+    except Exception as error:
+        if os.environ.get(TRACEBACK) or not _of_the_command_line(error):
             raise
         sys.exit(f"fewstep: {explained(error)}")
-    except KeyboardInterrupt:
-        sys.exit("fewstep: interrupted; the same command goes on from here.")
+
+
+def _of_the_command_line(error: Exception) -> bool:
+    """Whether the error is about how the configuration was put together, and not from the run itself."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return True
+    return all(frame.f_code is not _run.__code__ for frame, _ in walk_tb(error.__traceback__))
 
 
 def explained(error: Exception) -> str:
     """Hydra's message as one sentence that names what was given and its likely intent."""
-    text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return str(unknown(group or "configuration", name, sorted(error.options or ())))
-    key = re.search(r"Could not (?:override|append to|delete from config\. ) ?'([^']+)'", text)
-    if key:
-        likely = closest(key.group(1), [*_groups(), *_keys()])
-        hint = f"did you mean {likely!r}? " if likely else ""
-        return f"There is no setting {key.group(1)!r}; {hint}`fewstep --cfg job` prints all of them."
+        options = error.options or [path.stem for path in (CONF / group).glob("*.yaml")]
+        return str(unknown(group or "configuration", name, sorted(options)))
+    if isinstance(error, OSError):
+        return f"The folder {error.filename} cannot be written ({error.strerror}); set outputs to another."
+    text = f"{error}\n{error.__cause__ or ''}"
+    # The cause names the very key where a whole mapping was given.
+    for pattern in (
+        r"Interpolation key '([^']+)' not found",
+        r"Could not override [\s\S]*full_key: (\S+)",
+        r"Could not override '([^']+)'",
+    ):
+        key = re.search(pattern, text)
+        if key:
+            likely = closest(key.group(1), [*_groups(), *_keys()])
+            hint = f"did you mean {likely!r}? " if likely and likely != key.group(1) else ""
+            return f"There is no setting {key.group(1)!r}; {hint}`fewstep --cfg job` prints all of them."
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"The setting {missing.group(1)} has no value; give one, such as {missing.group(1)}=…."
-    return " ".join(text.split())
+    if text.startswith("Config group override must be"):
+        given = ", ".join(word for word in sys.argv[1:] if word.partition("=")[0] in ("", *_groups()))
+        return f"A group is set to the name of one of its options, or to a list of them; given was {given}."
+    return " ".join(str(error).split())
 
 
 def _groups() -> list[str]:

@@ -1,10 +1,12 @@
 """The root of the configuration: which keys there are, and what a run's settings must fulfil."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fewstep.errors import UserError
+from fewstep.noise import check_seed
 
 STAGES = ("pretrain", "search", "finetune", "evaluate", "report")
 
@@ -64,6 +66,17 @@ class Config:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UserError(f"There is no stage {self.stage!r}; allowed are {', '.join(STAGES)}.")
+        for key, name in (("name", self.name), ("run_name", self.run_name)):
+            if name is not None and (name in ("", ".", "..") or "/" in name or "\\" in name):
+                raise UserError(f"{key} is {name!r}, but names a folder: one word without slashes.")
+        check_seed(self.seed, "seed")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads is {self.threads}, but must be at least 1, or null for all of them.")
+        if self.levels < 2 or not 0 < self.data_std < math.inf:
+            raise UserError(
+                f"levels is {self.levels} and data_std {self.data_std}; there must be at least 2 grey levels and a "
+                "positive standard deviation."
+            )
         if not self.schedule_optimizer:
             raise UserError("No schedule optimizer is chosen; set schedule_optimizer to one or a list of them.")
         if self.statistics.get("split") == self.evaluation.get("split"):

@@ -9,14 +9,19 @@ from typing import Any
 from fewstep.schema import unknown
 
 
+def named(package: str) -> dict[str, type[Any]]:
+    """Name → class, for every class in the files of `fewstep.<package>` that states its name."""
+    classes = _classes(f"fewstep.{package}")
+    return {found.name: found for found in classes if isinstance(getattr(found, "name", None), str)}
+
+
 def find(package: str, name: str) -> type[Any]:
     """The class called `name` in the files of `fewstep.<package>`.
 
     Raises:
         UserError: there is none; the sentence lists what there is.
     """
-    classes = _classes(f"fewstep.{package}")
-    found = {known.name: known for known in classes if isinstance(getattr(known, "name", None), str)}
+    found = named(package)
     if name not in found:
         raise unknown(package.rstrip("s") if package != "search" else package, name, sorted(found))
     return found[name]

@@ -6,8 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep.errors import UserError
+
+LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which training seeds too
+
 # Philox (Salmon et al. 2011) is a counter-based generator: the seed and the image's index are its key, the
 # step its counter's high word, so that every draw is reached directly and no two overlap.
+
+
+def check_seed(seed: int, name: str) -> None:
+    """Raise a UserError unless `seed`, a setting called `name`, is a whole number from 0 to 2³² − 1."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"{name} is {seed}; allowed are whole numbers from 0 to {LARGEST_SEED}.")
 
 
 class Noise:

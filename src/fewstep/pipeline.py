@@ -10,6 +10,7 @@ from typing import Any
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.config import Config
 from fewstep.denoiser import Denoiser
+from fewstep.discovery import find
 from fewstep.errors import UserError
 from fewstep.judging.cost import cost_rows
 from fewstep.objectives.base import Objective, Statistics
@@ -48,11 +49,14 @@ class Pipeline:
         c = self.config
         model: Denoiser = self.build(c.model)
         check_steps(c.steps, model.process)
+        self.shared.check(model)
         for name, node in c.schedule_optimizer.items():
             self.objective(name, c.variance)
             self.build(node["search"])
         for node in c.solver.values():
             self.build(node)
+        for name in self.shared.evaluation.sample_steps.keys() - c.solver.keys():
+            find("solvers", name)  # a solver that is not chosen may be named, but not one that does not exist
         if self.finetuning is not None and c.stage in ("finetune", "evaluate", "report"):
             name, K = self.tuned_optimizer, self.finetuning.steps
             if name not in c.schedule_optimizer or K not in c.steps:

@@ -15,6 +15,7 @@ from torch import Tensor
 from fewstep.errors import UserError
 
 BETA_MAX = 0.999  # Nichol & Dhariwal 2021: β of the cosine process is clipped here
+EDM_SIGMA_MIN = 0.002  # Karras et al. 2022
 COSINE_OFFSET = 0.008  # Nichol & Dhariwal 2021, eq. 17
 
 
@@ -62,6 +63,7 @@ class Process:
         self.variance_preserving = variance_preserving
         self.definition = definition
         self._log_snr_grid = torch.cat([log_snr_grid.new_tensor([math.inf]), log_snr_grid])
+        self._log_snrs: list[float] = self._log_snr_grid.tolist()
 
     @classmethod
     def linear(cls, T: int, smallest_noise_level: float | None = None) -> "Process":
@@ -111,9 +113,28 @@ class Process:
         return cls(_log_snr_of_betas(beta), True, _definition("cosine", T, smallest_noise_level))
 
     @classmethod
-    def edm(cls, T: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> "Process":
-        """α = 1 and σ log-uniform from sigma_min at t_1 to sigma_max at t_T (Karras et al. 2022)."""
+    def edm(
+        cls,
+        T: int,
+        sigma_min: float | None = None,
+        sigma_max: float = 80.0,
+        smallest_noise_level: float | None = None,
+    ) -> "Process":
+        """α = 1 and σ log-uniform from sigma_min at t_1 to sigma_max at t_T (Karras et al. 2022).
+
+        Args:
+            T: number of timesteps; at least 2.
+            sigma_min: σ at t_1; 0.002 where it is not given.
+            sigma_max: σ at t_T.
+            smallest_noise_level: sigma_min by the name that it has in every process; give one of the two.
+        """
         _check_grid_size(T)
+        if sigma_min is not None and smallest_noise_level is not None:
+            raise UserError(
+                f"The edm process's smallest noise level is its sigma_min: give {smallest_noise_level} or {sigma_min}, "
+                "not both."
+            )
+        sigma_min = next((level for level in (sigma_min, smallest_noise_level) if level is not None), EDM_SIGMA_MIN)
         if not 0 < sigma_min < sigma_max < math.inf:
             raise UserError(
                 f"The edm process needs 0 < sigma_min < sigma_max; given were {sigma_min} and {sigma_max}."
@@ -161,12 +182,14 @@ class Process:
             UserError: a time lies outside {0} ∪ [t_1, 1].
         """
         t = torch.as_tensor(t, dtype=torch.float64)
+        if t.ndim == 0 and not t.requires_grad:
+            return t.new_tensor(self._log_snr_at(t.item()))
         position = t * self.T
         # One part in 10⁹ of slack: n/T · T is not always n in floating point.
         inside = (position >= 1 - 1e-9) & (position <= self.T + 1e-9)
         if not bool(((t == 0) | inside).all()):
             wrong = t[~((t == 0) | inside)].flatten()[0].item()
-            raise UserError(f"Time {wrong} is not on {self!r}: allowed are 0 and [{1 / self.T:.6g}, 1].")
+            raise self._not_on_process(wrong)
         grid = self._log_snr_grid.to(t.device)
         below = position.detach().floor().clamp(1, self.T - 1).long()
         fraction = position - below
@@ -177,6 +200,22 @@ class Process:
         )
         log_snr = grid[below] + fraction * (grid[below + 1] - grid[below])
         return torch.where(t == 0, math.inf, log_snr)
+
+    def _log_snr_at(self, t: float) -> float:
+        """`log_snr` of one number, in plain floats: solvers and statistics ask for little else, and often."""
+        position = t * self.T
+        if t == 0:
+            return math.inf
+        if not 1 - 1e-9 <= position <= self.T + 1e-9:
+            raise self._not_on_process(t)
+        below, nearest = min(max(math.floor(position), 1), self.T - 1), round(position)
+        fraction = position - below
+        if abs(position - nearest) < 1e-9:
+            fraction += nearest - position
+        return self._log_snrs[below] + fraction * (self._log_snrs[below + 1] - self._log_snrs[below])
+
+    def _not_on_process(self, t: float) -> UserError:
+        return UserError(f"Time {t} is not on {self!r}: allowed are 0 and [{1 / self.T:.6g}, 1].")
 
     def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr`: +∞ → 0, and times in [t_1, 1] for values that the grid spans.

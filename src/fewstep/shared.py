@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fewstep.artefacts.features import FeatureSettings, features_of, load_features
 from fewstep.artefacts.statistics import StatisticsSettings, statistics_of
 from fewstep.config import Config
-from fewstep.data.base import Dataset
+from fewstep.data.base import SPLITS, Dataset, checked_images
 from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
 from fewstep.judging.cost import Spent
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.modules.loggers import Logging
@@ -47,6 +50,20 @@ class Shared:
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
         self.spent: list[Spent] = []
+
+    def check(self, model: Denoiser) -> None:
+        """Raise a UserError unless the dataset, the model and the trainer can be used, with each other too."""
+        dataset, levels = self.dataset, self.config.levels
+        if dataset.levels != levels:
+            raise UserError(f"levels is {levels}, but the images of {dataset.name} have {dataset.levels} grey levels.")
+        for split in SPLITS:
+            checked_images(dataset, split)
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1])
+        try:
+            self.trainer(logger=False, enable_checkpointing=False)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"The settings under trainer cannot be used: {' '.join(str(error).split())}") from None
 
     def folder(self, stage: str, label: str, config: Mapping[str, Any]) -> Path:
         """Where a run lies: named by the user, or by what it is of and the fingerprint of its configuration."""

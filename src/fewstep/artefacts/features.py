@@ -1,5 +1,6 @@
 """The feature extractor that judges samples, and its reference, as an artefact."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from fewstep.artefacts.statistics import MakeTrainer
 from fewstep.backbones.classifier import Classifier
 from fewstep.data.base import Dataset, checked_images
+from fewstep.errors import UserError
 from fewstep.files import write_atomically
 from fewstep.metrics.frechet import FeatureMoments
 from fewstep.modules.classifier import ClassifierModule, accuracy
 from fewstep.modules.progress import Progress
+from fewstep.noise import check_seed
 from fewstep.run import Run, fingerprint, read_record
 from fewstep.weights import load_weights, save_weights
 
@@ -42,6 +45,13 @@ class FeatureSettings:
     num_features: int = 64
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.width, self.num_features) < 1:
+            raise UserError("features.epochs, batch_size, width and num_features must each be at least 1.")
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"features.learning_rate is {self.learning_rate}, but must be positive.")
+        check_seed(self.seed, "features.seed")
+
 
 @dataclass(frozen=True)
 class Features:
@@ -67,6 +77,10 @@ def features_of(
         if not run.complete:
             pl.seed_everything(settings.seed, verbose=False)
             images, labels = checked_images(dataset, "train"), dataset.labels("train")
+            if settings.batch_size > len(images):
+                raise UserError(
+                    f"features.batch_size is {settings.batch_size}, but {dataset.name} has {len(images)} training images."
+                )
             classifier = _classifier(dataset, settings, int(labels.max()) + 1)
             module = ClassifierModule(
                 classifier,

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, check_split, checked_images
 from fewstep.errors import UserError
 from fewstep.modules.progress import Progress
 from fewstep.modules.sharing import predict_rows
 from fewstep.modules.statistics import StatisticsModule
+from fewstep.noise import check_seed
 from fewstep.run import Run, fingerprint
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
@@ -37,8 +38,12 @@ class StatisticsSettings:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
+        check_split(self.split, "statistics.split")
+        check_seed(self.seed, "statistics.seed")
         if self.images is not None and self.images < 2:
             raise UserError(f"Statistics need at least 2 images; statistics.images is {self.images}.")
+        if self.batch_size < 1:
+            raise UserError(f"statistics.batch_size is {self.batch_size}, but must be at least 1.")
 
 
 def load_statistics(kind: str) -> Callable[[Path], Any]:

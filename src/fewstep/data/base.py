@@ -33,14 +33,19 @@ class Dataset(Protocol):
         ...
 
 
+def check_split(split: str, name: str) -> None:
+    """Raise a UserError unless `split`, a setting called `name`, is one of `SPLITS`."""
+    if split not in SPLITS:
+        raise UserError(f"{name} is {split!r}; allowed are {', '.join(SPLITS)}.")
+
+
 def checked_images(dataset: Dataset, split: str) -> Tensor:
     """`dataset.images(split)` after the checks that every source must pass.
 
     Raises:
         UserError: no such split, or images of the wrong shape, range or levels, or none.
     """
-    if split not in SPLITS:
-        raise UserError(f"There is no split {split!r}; allowed are {', '.join(SPLITS)}.")
+    check_split(split, "the split")
     images = dataset.images(split)
     source = f"{dataset.name} ({split})"
     check_images(images, dataset.levels, source)

@@ -15,17 +15,16 @@ from fewstep.modules.sampling import SamplingModule
 from fewstep.modules.sharing import row_loader
 from fewstep.results import Result
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Solver
 
 
 def frechet_row(
-    judge: Judge, denoiser: Denoiser, solver: Solver, schedule: Schedule, seed: int, labels: Mapping[str, Any]
+    judge: Judge, denoiser: Denoiser, solver: str, schedule: Schedule, seed: int, labels: Mapping[str, Any]
 ) -> Result:
     """The Fréchet distance of the samples of one seed, with its jackknife standard error."""
     distance = FrechetDistance(judge.features.reference)
     module = SamplingModule(
         denoiser,
-        solver,
+        judge.solvers[solver],
         schedule,
         judge.features.extractor,
         distance,
@@ -35,7 +34,7 @@ def frechet_row(
         shape=judge.shape,
         levels=judge.levels,
     )
-    description = f"{solver.name}, {schedule.steps} steps, seed {seed}"
+    description = f"{solver}, {schedule.steps} steps, seed {seed}"
     judge.trainer(description).test(module, row_loader(module.blocks), verbose=False)
     value, standard_error = distance.compute()
     return Result(
@@ -45,8 +44,8 @@ def frechet_row(
         standard_error=None if math.isnan(standard_error) else standard_error,
         steps=schedule.steps,
         nfe=module.nfe,
-        solver=solver.name,
-        variance=solver.variance,
+        solver=solver,
+        variance=judge.solvers[solver].variance,
         sample_seed=seed,
         n_images=judge.settings.samples,
         split="train",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import pytorch_lightning as pl
 
 from fewstep.artefacts.features import Features
+from fewstep.data.base import check_split
 from fewstep.errors import UserError
+from fewstep.noise import check_seed
 from fewstep.sampling import ROWS
 from fewstep.solvers.base import Solver
 from fewstep.variance import VARIANCES
@@ -38,11 +40,19 @@ class Evaluation:
     pictured: int = 10
 
     def __post_init__(self) -> None:
+        check_split(self.split, "evaluation.split")
         for variance in self.variances:
             if variance not in VARIANCES:
                 raise UserError(f"evaluation.variances holds {variance!r}; allowed are {', '.join(VARIANCES)}.")
-        if self.samples < 2 or self.batch_size < 1:
-            raise UserError("evaluation.samples must be at least 2 and evaluation.batch_size at least 1.")
+        for seed in self.sample_seeds:
+            check_seed(seed, "An entry of evaluation.sample_seeds")
+        for name, entries in (("variances", self.variances), ("sample_seeds", self.sample_seeds)):
+            if not entries or len(set(entries)) < len(entries):
+                raise UserError(f"evaluation.{name} is {list(entries)}, but must name at least one, each once.")
+        if self.images is not None and self.images < 2:
+            raise UserError(f"A standard error needs at least 2 images; evaluation.images is {self.images}.")
+        if self.samples < 2 or min(self.batch_size, self.pictured) < 1:
+            raise UserError("evaluation.samples must be at least 2, batch_size and pictured at least 1.")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,59 @@
 """Fitting that can be cut short: checkpoints, resumption, early stop on validation."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
+from fewstep.errors import UserError
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
 from fewstep.modules.training import TrainingModule
 
 CHECKPOINTS = "checkpoints"  # inside a run's folder; not one of its outputs
+
+
+class FittingSettings(Protocol):
+    """What every fit is told."""
+
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def ema_decay(self) -> float: ...
+    @property
+    def validate_every(self) -> int: ...
+
+
+def check_fitting(settings: FittingSettings, section: str) -> None:
+    """Raise a UserError unless the settings of a section of the configuration can be fitted with."""
+    for name in ("iterations", "batch_size", "validate_every"):
+        if getattr(settings, name) < 1:
+            raise UserError(f"{section}.{name} is {getattr(settings, name)}, but must be at least 1.")
+    if settings.warmup < 0:
+        raise UserError(f"{section}.warmup is {settings.warmup}, but must be at least 0.")
+    if not 0 < settings.learning_rate < math.inf:
+        raise UserError(f"{section}.learning_rate is {settings.learning_rate}, but must be positive and finite.")
+    if not 0 <= settings.ema_decay < 1:
+        raise UserError(f"{section}.ema_decay is {settings.ema_decay}, but must lie in [0, 1).")
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that a resumed run remembers: one that had stopped does not train on."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again where the checkpoint was written after the stop."""
+        if self.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+            trainer.should_stop = True
 
 
 def fit(
@@ -37,16 +80,19 @@ def fit(
     Returns:
         The checkpoint of the best validation (None where `patience` is), and the trainer.
     """
-    last = ModelCheckpoint(
-        folder / CHECKPOINTS, filename="last", every_n_train_steps=validate_every, enable_version_counter=False
-    )
-    callbacks: list[Callback] = [Progress(folder.parent.name), last]
+    callbacks: list[Callback] = [Progress(folder.parent.name)]
     best = None
     if patience is not None:
         best = ModelCheckpoint(
             folder / CHECKPOINTS, filename="best", monitor="validation/on", enable_version_counter=False
         )
-        callbacks += [best, EarlyStopping("validation/on", patience=patience)]
+        callbacks += [best, Stopping("validation/on", patience=patience)]
+    # Saved last of all after a validation, so that it holds what the validation changed: best score and patience.
+    callbacks.append(
+        ModelCheckpoint(
+            folder / CHECKPOINTS, filename="last", save_on_train_epoch_end=False, enable_version_counter=False
+        )
+    )
     made = trainer(
         default_root_dir=folder,
         logger=logging.start(folder, folder.parent.name),

@@ -1,6 +1,7 @@
 """The training loop of pretraining and of restricted fine-tuning; they differ in the times that they draw."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -47,7 +48,7 @@ class TrainingBatches(IterableDataset[Batch]):
 
     def batch(self, iteration: int) -> Batch:
         """This rank's part of the batch of an iteration."""
-        random = np.random.Generator(np.random.Philox(key=[self.seed, iteration]))
+        random = np.random.Generator(np.random.Philox(key=[self.seed, iteration], counter=[0, 0, 1, 0]))
         rows = self._rows(iteration)
         shape = (self.batch_size, *self.images.shape[1:])
         noise = torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
@@ -157,6 +158,9 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean weighted error of a batch."""
         x0, times, noise = batch
+        # A resumed run must draw the dropout masks of an unbroken one.
+        (seed,) = np.random.SeedSequence([self.batches.seed, self.global_step, rank()]).generate_state(1)
+        torch.manual_seed(int(seed))
         loss = weighted_error(self.denoiser, x0, times, noise).mean()
         if not torch.isfinite(loss):
             raise UserError(
@@ -166,9 +170,10 @@ class TrainingModule(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, on_step=True)
         return loss
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Move the average."""
-        iteration = self.global_step
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Step, and move the average; here, because callbacks save checkpoints before the batch's last hook."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        iteration = self.global_step + 1
         decay = min(self.ema_decay, (1 + iteration) / (10 + iteration))
         self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
         self.averaged.update_parameters(self.denoiser)

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from fewstep.discovery import named
 from fewstep.errors import UserError
 from fewstep.report.estimates import Change, Estimate, Estimates, Line, Panel, Seeds
 from fewstep.results import Result
 
-FIXED_RULES = ("even", "quadratic", "log_snr", "karras", "tangent")
+KNOWN_ORDER = ("even", "quadratic", "log_snr", "karras", "tangent")
+FIXED_RULES = frozenset(name for name, search in named("search").items() if not search.needs_objective)
 VARIANCES = ("posterior", "beta", "optimal")
 SOLVERS = ("ddim", "ancestral")
 FULL_GRID = "full"
@@ -51,7 +53,7 @@ def distinct(names: Iterable[str | None], known: Sequence[str] = ()) -> list[str
 def optimizers(rows: Sequence[Result]) -> list[str]:
     """Every schedule optimizer of the results: fixed rules first, then searched ones as they come."""
     names = (row.schedule_optimizer for row in rows if row.schedule_optimizer not in (FULL_GRID, REAL_DATA))
-    return distinct(names, FIXED_RULES)
+    return distinct(names, KNOWN_ORDER)
 
 
 def fid_metrics(rows: Sequence[Result]) -> list[str]:

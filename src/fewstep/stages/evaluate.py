@@ -19,7 +19,7 @@ from fewstep.results import Result, write_results
 from fewstep.run import Run
 from fewstep.sampling import sample, to_grey_levels
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Solver, device_of
+from fewstep.solvers.base import device_of
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
@@ -77,9 +77,9 @@ def evaluate(
         denoiser = load_model(subject.weights)
         rows = _likelihood_part(subject, DenoisingError.load(judging_statistics))
         statistics = {KIND: DenoisingError.load(fitted_statistics)}
-        for solver in judge.solvers.values():
+        for name, solver in judge.solvers.items():
             solver.fit(statistics)
-            rows += _sampling_part(folder, subject, judge, denoiser, solver)
+            rows += _sampling_part(folder, subject, judge, denoiser, name)
         write_results(folder / "results.csv", rows)
         run.finish(network_calls=denoiser.evaluations, device=str(device_of(denoiser)), seed=seed)
 
@@ -106,11 +106,9 @@ def _node_rows(schedule: Schedule, variance: str | None, labels: Mapping[str, An
     ]
 
 
-def _sampling_part(
-    folder: Path, subject: Subject, judge: Judge, denoiser: Denoiser, solver: Solver
-) -> list[Result]:
+def _sampling_part(folder: Path, subject: Subject, judge: Judge, denoiser: Denoiser, solver: str) -> list[Result]:
     rows = []
-    wanted = judge.settings.sample_steps.get(solver.name)
+    wanted = judge.settings.sample_steps.get(solver)
     for K, path in subject.schedule_files[subject.sampled_variance].items():
         if wanted is not None and K not in wanted:
             continue
@@ -118,8 +116,9 @@ def _sampling_part(
         for seed in judge.settings.sample_seeds:
             rows.append(frechet_row(judge, denoiser, solver, schedule, seed, subject.labels))
         indices = range(judge.settings.pictured)
-        images = sample(denoiser, solver, schedule, indices, judge.settings.sample_seeds[0], judge.shape)
-        _save_samples(samples_file(folder, solver.name, K), to_grey_levels(images, judge.levels))
+        seed = judge.settings.sample_seeds[0]
+        images = sample(denoiser, judge.solvers[solver], schedule, indices, seed, judge.shape)
+        _save_samples(samples_file(folder, solver, K), to_grey_levels(images, judge.levels))
     return rows
 
 

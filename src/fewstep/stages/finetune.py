@@ -13,7 +13,7 @@ from torch import Tensor
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.modules.fitting import fit
+from fewstep.modules.fitting import check_fitting, fit
 from fewstep.modules.loggers import Logging
 from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
 from fewstep.objectives.base import Objective, Statistics
@@ -57,10 +57,9 @@ class Finetuning:
     def __post_init__(self) -> None:
         if self.times not in TIMES:
             raise UserError(f"finetune.times is {self.times!r}; allowed are {', '.join(TIMES)}.")
-        if min(self.iterations, self.batch_size, self.validate_every, self.patience) < 1:
-            raise UserError(
-                "finetune.iterations, batch_size, validate_every and patience must each be at least 1."
-            )
+        check_fitting(self, "finetune")
+        if min(self.steps, self.patience) < 1:
+            raise UserError("finetune.steps and finetune.patience must each be at least 1.")
 
 
 def times_between(schedule: Schedule) -> Tensor:

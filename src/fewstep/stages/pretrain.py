@@ -10,11 +10,11 @@ import torch
 
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
-from fewstep.errors import UserError
-from fewstep.modules.fitting import fit
+from fewstep.modules.fitting import check_fitting, fit
 from fewstep.modules.loggers import Logging
 from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
 from fewstep.run import Run
+from fewstep.solvers.base import device_of
 from fewstep.time_distribution import UniformTimes
 from fewstep.weights import save_model
 
@@ -40,8 +40,7 @@ class Pretraining:
     validate_every: int = 250
 
     def __post_init__(self) -> None:
-        if min(self.iterations, self.batch_size, self.validate_every) < 1:
-            raise UserError("pretrain.iterations, batch_size and validate_every must each be at least 1.")
+        check_fitting(self, "pretrain")
 
 
 def validation_times(denoiser: Denoiser, n: int = 32) -> torch.Tensor:
@@ -89,10 +88,13 @@ def pretrain(
             patience=None,
             logging=logging,
         )
-        save_model(folder, module.averaged_denoiser, dataset.shape, dataset.levels)
+        trained = module.averaged_denoiser.eval()
+        with torch.inference_mode():
+            validation_error = validation.per_image(trained, device_of(trained)).mean().item()
+        save_model(folder, trained, dataset.shape, dataset.levels)
         run.finish(
             network_calls=settings.iterations * settings.batch_size,
             device=str(made.strategy.root_device),
             seed=seed,
-            facts={"validation_error": float(made.callback_metrics.get("validation/on", float("nan")))},
+            facts={"validation_error": validation_error},
         )

@@ -156,6 +156,7 @@ class DenoisingErrorEstimator:
         self.noise = Noise(seed, range(len(images)), images.shape[1:])(0)
         self.split, self.levels, self.seed, self.batch_size = split, levels, seed, batch_size
         self.indices = [int(index) for index in indices]
+        self._variances: Tensor | None = None
         self.fitted_error = None if fitted is None else fitted.fitted_error[fitted.rows(self.indices)]
         self.fitted_split = split if fitted is None else fitted.fitted_split
 
@@ -183,7 +184,7 @@ class DenoisingErrorEstimator:
             fitted_error = error.mean() / x0[0].numel()
         else:
             fitted_error = self.fitted_error[row].to(x0.device)
-        of_process = PosteriorVariance().decoder(process, t)
+        of_process = self._decoder_variances(process)[row]
         measured = {
             "error": error,
             "decoder_of_process": discretised_gaussian_nats(x0, predicted, of_process, self.levels),
@@ -191,6 +192,12 @@ class DenoisingErrorEstimator:
             "fitted_error": fitted_error,
         }
         return {name: value.cpu() for name, value in measured.items()}
+
+    def _decoder_variances(self, process: Process) -> Tensor:
+        """The variance with which `posterior` and `beta` decode at every row, worked out once."""
+        if self._variances is None:
+            self._variances = PosteriorVariance().decoder(process, process.grid[self.indices])
+        return self._variances
 
     def _predict(self, denoiser: Denoiser, t: Tensor, batch: slice) -> Tensor:
         x0, noise = self.images[batch], self.noise[batch]
