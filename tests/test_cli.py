@@ -120,8 +120,8 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ("finetune.times=sometimes", ["'sometimes'", "objective, uniform"]),
     ("schedule_optimizer.elbo_dp.objective.decoder=improved", ["'improved'", "additive"]),
     (
-        "schedule_optimizer.elbo_dp.search._target_=fewstep.search.pd.Dp",
-        ["fewstep.search.pd", "fewstep.search.dp"],
+        "schedule_optimizer.elbo_dp.search._target_=fewstep.search.dpp.Dp",
+        ["fewstep.search.dpp", "fewstep.search.dp"],
     ),
     ("seed=${sead}", ["'sead'", "'seed'"]),
     # Values of the wrong kind or size.

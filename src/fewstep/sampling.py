@@ -13,7 +13,7 @@ from fewstep.solvers.base import Solver
 
 # A matrix product's rounding can depend on how many rows it has, so every image is computed in the row
 # (index mod ROWS) of a batch of exactly ROWS; rows that nobody asked for are padding.
-ROWS = 64
+ROWS = 128
 
 
 def sample(

@@ -137,7 +137,7 @@ def test_health_check_holds_or_fails(topics: Callable, synthetic_rows: MakeRows)
 def test_fine_tuning_against_its_standard_error(topics: Callable, synthetic_rows: MakeRows) -> None:
     rows = synthetic_rows()
     text = topics(rows)["Fine-tuning."]
-    assert "changes by −4.0 % at those timesteps and +2.5 % at all others" in text
+    assert "changes by −4.0 % at those timesteps and +2.5 % midway between them" in text
     assert "−0.012 ± 0.030 (optimal variance), none beyond twice its standard error" in text
     assert "fid_digits (ddim) goes from 3.03 to 2.72" in text
     tuned = changed(rows, -0.06, metric="bits_per_dim", finetuned=True, variance="beta")

@@ -39,7 +39,7 @@ def _comparable(panels: Sequence[Panel]) -> Changes:
 def _denoising_errors(some: Changes) -> str:
     parts = []
     for panel, change in some:
-        where = "at those timesteps" if panel.metric.endswith("on_schedule") else "at all others"
+        where = "at those timesteps" if panel.metric.endswith("on_schedule") else "midway between them"
         percentage = 100 * change.mean_difference / (change.after.mean - change.mean_difference)
         parts.append(f"{signed(percentage, 1)} % {where}")
     return f"the denoising error on {some[0][0].split or 'held-out'} images changes by {listing(parts)}"

@@ -22,7 +22,7 @@ from fewstep.results import Result
 STAGES = ("pretrain", "features", "statistics", "search", "finetune", "evaluate")
 VALIDATION = {
     "validation_error_on_schedule": "denoising error at the schedule’s timesteps",
-    "validation_error_off_schedule": "denoising error at all other timesteps",
+    "validation_error_off_schedule": "denoising error midway between them",
 }
 
 
