@@ -8,6 +8,8 @@ from torch import Tensor
 from fewstep.errors import UserError
 from fewstep.process import Process
 
+FAR_TAIL = -35.0  # Φ underflows in float64 not far below this
+
 
 def bits_per_dim(nats: Tensor | float, dimensions: int) -> Tensor | float:
     """Nats per example → bits per dimension, nats / (D ln 2)."""
@@ -47,9 +49,19 @@ def discretised_gaussian_nats(x0: Tensor, mean: Tensor, variance: Tensor, levels
     # In the upper tail both Φ are near 1: use the mirrored bin there.
     mirrored = lower > 0
     lower, upper = torch.where(mirrored, -upper, lower), torch.where(mirrored, -lower, upper)
+    probability = 0.5 * (torch.erfc(-math.sqrt(0.5) * upper) - torch.erfc(-math.sqrt(0.5) * lower))
+    far = upper < FAR_TAIL
+    if not bool(far.any()):
+        return -torch.log(probability).flatten(1).sum(1)
+    near = torch.log(torch.where(far, 1.0, probability))
+    beyond = _log_difference_of_normals(torch.where(far, lower, -1.0), torch.where(far, upper, 1.0))
+    return -torch.where(far, beyond, near).flatten(1).sum(1)
+
+
+def _log_difference_of_normals(lower: Tensor, upper: Tensor) -> Tensor:
+    """log(Φ(upper) − Φ(lower)) where neither need be representable; several times slower than erfc."""
     log_upper, log_lower = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
-    log_probability = log_upper + torch.log(-torch.expm1(log_lower - log_upper))
-    return -log_probability.flatten(1).sum(1)
+    return log_upper + torch.log(-torch.expm1(log_lower - log_upper))
 
 
 def check_images(images: Tensor, levels: int, source: str) -> None:

@@ -21,7 +21,7 @@ class SamplingModule(pl.LightningModule):
         extractor: has `features(images) -> [B, d]`.
         distance: the metric.
         n_images: how many samples.
-        batch_size: indices per block; the samples do not depend on it.
+        batch_size: indices per row of work, rounded up to whole blocks of ROWS; no number depends on it.
         seed: of the noise.
         shape: (C, H, W).
         levels: grey levels that samples are rounded to before they are judged.
@@ -58,16 +58,22 @@ class SamplingModule(pl.LightningModule):
     @property
     def blocks(self) -> int:
         """The number of rows of work."""
-        return -(-self.n_images // self.batch_size)
+        return -(-self.n_images // self._indices_per_row)
+
+    @property
+    def _indices_per_row(self) -> int:
+        return -(-self.batch_size // ROWS) * ROWS
 
     def test_step(self, row: int, batch_idx: int = 0) -> None:
-        """Sample one block and judge it."""
-        first = int(row) * self.batch_size
-        indices = range(first, min(first + self.batch_size, self.n_images))
-        before = self.denoiser.calls
-        images = sample(self.denoiser, self.solver, self.schedule, indices, self.seed, self.shape)
-        self.nfe = (self.denoiser.calls - before) // len({index // ROWS for index in indices})
-        self.distance.update(self._features(images), torch.tensor(indices, device=self.device))
+        """Sample the row's indices and judge them, block by block: no sum depends on the size of a row."""
+        begin = int(row) * self._indices_per_row
+        end = min(begin + self._indices_per_row, self.n_images)
+        for first in range(begin, end, ROWS):
+            indices = range(first, min(first + ROWS, end))
+            before = self.denoiser.calls
+            images = sample(self.denoiser, self.solver, self.schedule, indices, self.seed, self.shape)
+            self.nfe = self.denoiser.calls - before
+            self.distance.update(self._features(images), torch.tensor(indices, device=self.device))
 
     def _features(self, images: Tensor) -> Tensor:
         features: Tensor = self.extractor.features(to_grey_levels(images, self.levels).to(self.device))  # type: ignore[operator]
