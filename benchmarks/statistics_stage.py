@@ -58,9 +58,9 @@ def bare(denoiser: Denoiser, images: torch.Tensor, timesteps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--timesteps", type=int, default=200)
+    parser.add_argument("--timesteps", type=int, default=1000)
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     import hydra
     from omegaconf import OmegaConf

@@ -1,4 +1,4 @@
-"""e(t) over the error of the linear denoiser: 1 for that denoiser itself, and what is wrong shows at its timestep."""
+"""e(t) over the linear denoiser's error: 1 for that denoiser itself, and what is wrong shows at its timestep."""
 
 import dataclasses
 import math

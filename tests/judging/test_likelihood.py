@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def nats_by_hand(judged: DenoisingError, fitted: DenoisingError, variance: str) 
     alpha, sigma2 = PROCESS.alpha(PROCESS.grid), PROCESS.sigma(PROCESS.grid) ** 2
     total = judged.prior.clone()
     total += (judged.decoder_of_error if variance == "optimal" else judged.decoder_of_process)[nodes[0] - 1]
-    for s, t in zip(nodes[:-1], nodes[1:], strict=True):
+    for s, t in pairwise(nodes):
         forward = sigma2[t] - (alpha[t] / alpha[s]) ** 2 * sigma2[s]
         posterior, c = forward * sigma2[s] / sigma2[t], alpha[s] * forward / sigma2[t]
         own = {
@@ -98,7 +99,7 @@ def test_a_fixed_rule_was_searched_on_no_split(judged: DenoisingError) -> None:
 
 def test_a_schedule_of_another_process_is_refused(judged: DenoisingError) -> None:
     other = Schedule.on_grid([0, 2, 7, T], Process.cosine(T, 0.1))
-    with pytest.raises(UserError, match="made for Process.cosine"):
+    with pytest.raises(UserError, match=r"made for Process\.cosine"):
         likelihood_row(judged, other, "beta", LABELS)
 
 

@@ -1,0 +1,165 @@
+"""Pretraining: the averaged weights are kept, whole, and are a function of the seed."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from fewstep.backbones.unet import UNet
+from fewstep.data.digits import Digits
+from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
+from fewstep.modules.loggers import CsvLogging, Logging, NoLogging
+from fewstep.modules.training import ValidationError
+from fewstep.process import Process
+from fewstep.stages.pretrain import Pretraining, pretrain, validation_times
+from fewstep.weights import load_model, read_model
+
+T = 12
+PROCESS = Process.cosine(T, 1 / 16)
+SETTINGS = Pretraining(iterations=20, batch_size=16, validate_every=10, warmup=1)
+TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, enable_model_summary=False, enable_progress_bar=False)
+
+
+class FewDigits(Digits):
+    """Digits with small splits."""
+
+    def images(self, split: str) -> Tensor:
+        return super().images(split)[: 64 if split == "train" else 20]
+
+
+class Empty(Digits):
+    """No digits."""
+
+    def images(self, split: str) -> Tensor:
+        return super().images(split)[:0]
+
+
+def make_denoiser() -> Denoiser:
+    network = UNet(
+        image_size=8,
+        in_channels=1,
+        out_channels=1,
+        model_channels=8,
+        num_res_blocks=1,
+        channel_mult=[1],
+        attention_resolutions=[],
+        num_heads=1,
+        num_groups=2,
+    )
+    return Denoiser(network, PROCESS, "v")
+
+
+def train(
+    folder: Path,
+    seed: int = 0,
+    settings: Pretraining = SETTINGS,
+    dataset: Any = None,
+    logging: Logging | None = None,
+) -> Path:
+    config = {"seed": seed}
+    pretrain(
+        folder, config, make_denoiser, dataset or FewDigits(), settings, TRAINER, logging or NoLogging(), seed
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("run") / "trained")
+
+
+def error(denoiser: Denoiser) -> float:
+    validation = ValidationError(FewDigits().images("validation"), validation_times(denoiser), seed=0)
+    with torch.inference_mode():
+        return validation.per_image(denoiser, torch.device("cpu")).mean().item()
+
+
+def test_what_is_kept_is_the_whole_model_and_its_own_validation_error(folder: Path) -> None:
+    denoiser = load_model(folder)
+    assert denoiser.process == PROCESS
+    assert denoiser.parameterisation.name == "v"
+    model = read_model(folder)
+    assert (model["shape"], model["levels"]) == ([1, 8, 8], 17)
+    stated = json.loads((folder / "run.json").read_text())["facts"]["validation_error"]
+    assert stated == pytest.approx(error(denoiser), rel=1e-6)
+
+
+def test_training_learns(folder: Path) -> None:
+    torch.manual_seed(0)
+    assert error(load_model(folder)) < 0.9 * error(make_denoiser().eval())
+
+
+def test_the_record_counts_the_network_calls_of_training(folder: Path) -> None:
+    record = json.loads((folder / "run.json").read_text())
+    assert record["network_calls"] == 20 * 16
+    assert record["seed"] == 0
+    assert {*record["outputs"]} == {"weights.safetensors", "model.yaml"}  # checkpoints are no outputs
+
+
+def test_weights_are_a_function_of_the_seed(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(99)
+    weights = (folder / "weights.safetensors").read_bytes()
+    assert (train(tmp_path / "again") / "weights.safetensors").read_bytes() == weights
+    assert (train(tmp_path / "other", seed=1) / "weights.safetensors").read_bytes() != weights
+
+
+def test_validating_at_other_times_changes_no_weight(folder: Path, tmp_path: Path) -> None:
+    often = Pretraining(iterations=20, batch_size=16, validate_every=7, warmup=1)
+    weights = (train(tmp_path / "often", settings=often) / "weights.safetensors").read_bytes()
+    assert weights == (folder / "weights.safetensors").read_bytes()
+
+
+def test_curves_are_written_where_they_are_wanted(tmp_path: Path) -> None:
+    (curves,) = (train(tmp_path / "logged", logging=CsvLogging()) / "curves").glob("metrics.csv")
+    header = curves.read_text().splitlines()[0].split(",")
+    assert {"train/loss", "validation/on"} <= {*header}
+
+
+def test_a_finished_run_is_skipped(folder: Path) -> None:
+    changed = (folder / "weights.safetensors").stat().st_mtime_ns
+    train(folder, dataset=Empty())
+    assert (folder / "weights.safetensors").stat().st_mtime_ns == changed
+
+
+def test_another_configuration_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="seed is 0 there and 1 here"):
+        train(folder, seed=1)
+
+
+def test_no_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"digits \(train\) holds no images"):
+        train(tmp_path / "run", dataset=Empty())
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("size, expected", [(12, 12), (32, 32), (1000, 32)])
+def test_validation_covers_the_grid_from_end_to_end(size: int, expected: int) -> None:
+    process = Process.cosine(size)
+    times = validation_times(Denoiser(lambda x, time: x, process, "v"))
+    assert len(times) == expected
+    assert times[0] == process.grid[1]
+    assert times[-1] == 1
+    gaps = (times.diff() * size).round()
+    assert gaps.max() - gaps.min() <= 1
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"iterations": 0}, "pretrain.iterations is 0, but must be at least 1"),
+        ({"batch_size": 0}, "pretrain.batch_size is 0, but must be at least 1"),
+        ({"validate_every": -1}, "pretrain.validate_every is -1, but must be at least 1"),
+        ({"warmup": -1}, "pretrain.warmup is -1, but must be at least 0"),
+        ({"learning_rate": -1.0}, "pretrain.learning_rate is -1.0, but must be positive and finite"),
+        ({"ema_decay": -0.1}, r"pretrain.ema_decay is -0.1, but must lie in \[0, 1\)"),
+    ],
+)
+def test_settings_that_cannot_be_used(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Pretraining(**settings)
