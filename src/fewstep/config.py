@@ -74,8 +74,8 @@ class Config:
             raise UserError(f"threads is {self.threads}, but must be at least 1, or null for all of them.")
         if self.levels < 2 or not 0 < self.data_std < math.inf:
             raise UserError(
-                f"levels is {self.levels} and data_std {self.data_std}; there must be at least 2 grey levels and a "
-                "positive standard deviation."
+                f"levels is {self.levels} and data_std {self.data_std}; there must be at least 2 grey levels "
+                "and a positive standard deviation."
             )
         if not self.schedule_optimizer:
             raise UserError("No schedule optimizer is chosen; set schedule_optimizer to one or a list of them.")

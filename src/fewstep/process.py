@@ -131,10 +131,11 @@ class Process:
         _check_grid_size(T)
         if sigma_min is not None and smallest_noise_level is not None:
             raise UserError(
-                f"The edm process's smallest noise level is its sigma_min: give {smallest_noise_level} or {sigma_min}, "
-                "not both."
+                f"The edm process's smallest noise level is its sigma_min: give {smallest_noise_level} or "
+                f"{sigma_min}, not both."
             )
-        sigma_min = next((level for level in (sigma_min, smallest_noise_level) if level is not None), EDM_SIGMA_MIN)
+        if sigma_min is None:
+            sigma_min = EDM_SIGMA_MIN if smallest_noise_level is None else smallest_noise_level
         if not 0 < sigma_min < sigma_max < math.inf:
             raise UserError(
                 f"The edm process needs 0 < sigma_min < sigma_max; given were {sigma_min} and {sigma_max}."

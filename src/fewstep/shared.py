@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from fewstep.artefacts.features import FeatureSettings, features_of, load_features
 from fewstep.artefacts.statistics import StatisticsSettings, statistics_of
@@ -55,7 +55,7 @@ class Shared:
         """Raise a UserError unless the dataset, the model and the trainer can be used, with each other too."""
         dataset, levels = self.dataset, self.config.levels
         if dataset.levels != levels:
-            raise UserError(f"levels is {levels}, but the images of {dataset.name} have {dataset.levels} grey levels.")
+            raise UserError(f"levels is {levels}, but {dataset.name} has images of {dataset.levels} grey levels.")
         for split in SPLITS:
             checked_images(dataset, split)
         with torch.inference_mode():

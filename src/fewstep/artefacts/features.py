@@ -79,7 +79,8 @@ def features_of(
             images, labels = checked_images(dataset, "train"), dataset.labels("train")
             if settings.batch_size > len(images):
                 raise UserError(
-                    f"features.batch_size is {settings.batch_size}, but {dataset.name} has {len(images)} training images."
+                    f"features.batch_size is {settings.batch_size}, but {dataset.name} has {len(images)} training "
+                    "images."
                 )
             classifier = _classifier(dataset, settings, int(labels.max()) + 1)
             module = ClassifierModule(
