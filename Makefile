@@ -19,7 +19,7 @@ demo: .venv/.installed ## train, search, fine-tune, evaluate and report on digit
 
 # One thread per process: two torch processes with two threads each on two cores are several times slower.
 test: .venv/.installed-dev ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: .venv/.installed-dev ## check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from fewstep.__main__ import main
 from fewstep.errors import UserError
 from fewstep.modules.training import TrainingModule
+from fewstep.pipeline import Pipeline
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 
@@ -411,6 +412,15 @@ def test_an_interruption_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert fewstep("stage=pretrain", f"outputs={tmp_path}", *TINY).code == 0
 
 
+def test_the_number_of_threads_reaches_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    monkeypatch.setattr(Pipeline, "run", lambda _: "")
+    for threads in ("3", "null"):
+        assert fewstep(f"outputs={tmp_path}", *TINY, f"threads={threads}").code == 0
+    assert numbers == [3]
+
+
 def test_an_error_of_the_program_itself_keeps_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,12 +430,3 @@ def test_an_error_of_the_program_itself_keeps_its_traceback(
     monkeypatch.setattr(TrainingModule, "training_step", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         fewstep("stage=pretrain", f"outputs={tmp_path}", *TINY)
-
-
-def test_the_number_of_threads_reaches_torch(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    try:
-        assert fewstep("stage=pretrain", f"outputs={tmp_path}", *TINY, "threads=1").code == 0
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)

@@ -19,13 +19,14 @@ from fewstep.schedule import Schedule
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TINY = {
     "process.T": "24",
-    "steps": "[4,8]",
+    "steps": "[2,4]",
     "schedule_optimizer": "[even,elbo_dp]",
     "model.backbone.model_channels": "8",
     "model.backbone.num_groups": "2",
     "pretrain.iterations": "4",
     "pretrain.batch_size": "16",
     "pretrain.validate_every": "4",
+    "finetune.steps": "4",
     "finetune.iterations": "4",
     "finetune.batch_size": "16",
     "finetune.validate_every": "4",

@@ -161,6 +161,7 @@ class Pipeline:
             "schedule": schedule.parents[1].name,
             "weights": weights.name,
             "dataset": c.dataset,
+            "trainer": self.shared.arithmetic,
             "seed": c.seed,
         }
         folder = self.shared.folder("finetune", f"{name}-k{settings.steps:03d}", config)

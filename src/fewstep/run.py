@@ -31,8 +31,8 @@ __all__ = ["NOT_OUTPUTS", "Run", "fingerprint", "read_record"]
 
 log = logging.getLogger(__name__)
 
-NOT_OUTPUTS = ("unfinished", "checkpoints")
-"""Folders of a run whose files only serve to resume it."""
+NOT_OUTPUTS = ("unfinished", "checkpoints", "curves")
+"""Folders of a run whose files serve to resume it, or mirror it, and may be removed later."""
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")

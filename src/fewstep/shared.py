@@ -26,6 +26,18 @@ from fewstep.stages.pretrain import Pretraining, pretrain
 
 log = logging.getLogger(__name__)
 
+PLACE = (
+    "_target_",
+    "_partial_",
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "use_distributed_sampler",
+)
+
 
 class Shared:
     """The artefacts of one configuration, each made when it is first asked for.
@@ -73,6 +85,11 @@ class Shared:
             parts = [label, f"seed{self.config.seed}", fingerprint(config)]
         return self.root / stage / "-".join(part for part in parts if part)
 
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        """The trainer's settings that decide numbers, such as its precision, not merely where they are made."""
+        return {key: value for key, value in self.config.trainer.items() if key not in PLACE}
+
     def charge(self, stage: str, schedule_optimizer: str | None, folder: Path) -> Path:
         """Put a finished run on the bill, once."""
         spent = Spent(stage, schedule_optimizer, folder)
@@ -94,6 +111,7 @@ class Shared:
         """The folder of the model, trained now unless it lies there."""
         c = self.config
         config = {"dataset": c.dataset, "model": c.model, "pretrain": c.pretrain, "seed": c.seed}
+        config["trainer"] = self.arithmetic
         folder = self.folder("pretrain", self.process_name, config)
         log.info("pretrain    %s", folder)
 
