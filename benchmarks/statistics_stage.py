@@ -18,8 +18,7 @@ import torch
 from fewstep.__main__ import CONF, build
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
-from fewstep.modules.sharing import predict_rows
-from fewstep.modules.statistics import StatisticsModule
+from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.statistics.denoising_error import DenoisingErrorEstimator
 
 PROMISED = 0.9
@@ -41,7 +40,7 @@ def stage(denoiser: Denoiser, images: torch.Tensor, timesteps: int, path: Path) 
         enable_model_summary=False,
         default_root_dir=path.parent,
     )
-    measured = predict_rows(trainer, StatisticsModule(denoiser, estimator), len(estimator))
+    measured = measured_rows(trainer, StatisticsModule(denoiser, estimator))
     estimator.collect(denoiser.process, measured).save(path)
     return time.perf_counter() - started
 

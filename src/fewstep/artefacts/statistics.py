@@ -11,8 +11,7 @@ import pytorch_lightning as pl
 from fewstep.data.base import Dataset, check_split, checked_images
 from fewstep.errors import UserError
 from fewstep.modules.progress import Progress
-from fewstep.modules.sharing import predict_rows
-from fewstep.modules.statistics import StatisticsModule
+from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
 from fewstep.run import Run, fingerprint
 from fewstep.weights import MODEL, WEIGHTS, load_model
@@ -115,7 +114,7 @@ def statistics_of(
                 enable_checkpointing=False,
                 callbacks=[Progress(f"statistics on {settings.split}")],
             )
-            measured = predict_rows(made, StatisticsModule(denoiser, estimator), len(estimator))
+            measured = measured_rows(made, StatisticsModule(denoiser, estimator))
             statistics = estimator.collect(denoiser.process, measured)
             statistics.save(folder / FILE)
             run.finish(network_calls=statistics.calls, device=str(made.strategy.root_device), seed=settings.seed)

@@ -6,6 +6,9 @@ import pytorch_lightning as pl
 import torch
 
 from fewstep.denoiser import Denoiser
+from fewstep.modules.sharing import predict_rows
+
+BLOCK = 8  # rows per step of the trainer, whose own work per step is some part of a small network's call
 
 
 class Estimator(Protocol):
@@ -28,6 +31,18 @@ class StatisticsModule(pl.LightningModule):
         """Move the images once."""
         self.estimator.to(self.device)
 
-    def predict_step(self, row: int, batch_idx: int = 0) -> Any:
-        """What the estimator measures in one row."""
-        return self.estimator.measure(self.denoiser, int(row))
+    @property
+    def blocks(self) -> int:
+        """The number of blocks of `BLOCK` rows."""
+        return -(-len(self.estimator) // BLOCK)
+
+    def predict_step(self, block: int, batch_idx: int = 0) -> list[Any]:
+        """What the estimator measures in the rows of one block."""
+        first = int(block) * BLOCK
+        rows = range(first, min(first + BLOCK, len(self.estimator)))
+        return [self.estimator.measure(self.denoiser, row) for row in rows]
+
+
+def measured_rows(trainer: pl.Trainer, module: StatisticsModule) -> list[Any]:
+    """What the estimator measures in every row, in order, on every device."""
+    return [row for block in predict_rows(trainer, module, module.blocks) for row in block]
