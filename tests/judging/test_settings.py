@@ -31,5 +31,6 @@ def test_settings_that_cannot_be_used(settings: dict[str, Any], sentence: str) -
 
 
 def test_settings_at_their_limits() -> None:
-    Evaluation(images=2, samples=2, batch_size=1, pictured=1, sample_seeds=[0], variances=["beta"])
-    Evaluation(images=None)
+    smallest = Evaluation(images=2, samples=2, batch_size=1, pictured=1, sample_seeds=[0], variances=["beta"])
+    assert (smallest.images, smallest.samples, smallest.batch_size, smallest.pictured) == (2, 2, 1, 1)
+    assert Evaluation(images=None).images is None

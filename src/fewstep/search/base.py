@@ -1,5 +1,6 @@
 """What every search offers, and the grid that fixed rules round to. A new search is one file with `__call__`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -37,7 +38,7 @@ class Search(Protocol):
         ...
 
 
-class FixedRule:
+class FixedRule(ABC):
     """A search that looks at the process alone; subclasses give `positions`."""
 
     name: str
@@ -59,9 +60,9 @@ class FixedRule:
             for K in steps
         }
 
+    @abstractmethod
     def positions(self, process: Process, K: int) -> Tensor:
         """Where the nodes t_1 … t_K lie, in units of the grid's cells, float64 [K], ascending."""
-        raise NotImplementedError(f"{type(self).__name__} must define positions")
 
 
 def check_steps(steps: Sequence[int], process: Process) -> None:
