@@ -135,3 +135,60 @@ def test_a_table_says_what_it_counts_in():
 def test_a_path_must_ascend_inside_the_table(path, message):
     with pytest.raises(UserError, match=message):
         CostTable(times(), costs(), "nats/example").total(path)
+
+
+def first_pairs(size: int = 4) -> torch.Tensor:
+    """first_pairs[n_1, n_2] = 100 n_1 + 1000 n_2."""
+    index = torch.arange(size, dtype=torch.float64)
+    pairs = 100 * index[:, None] + 1000 * index
+    return pairs.masked_fill((index[:, None] >= index) | (index[:, None] == 0), math.inf)
+
+
+def test_a_path_from_index_0_begins_with_its_first_pair():
+    table = CostTable(times(), costs(), "nats/example", first_pairs())
+    assert table.total([0, 1, 2, 3]) == 100 + 2000 + 23
+    assert table.total([0, 2, 3]) == 200 + 3000
+    assert table.total([1, 2, 3]) == 12 + 23
+    assert table.total([1, 3]) == 13
+
+
+def test_a_forbidden_first_pair_makes_the_total_infinite():
+    pairs = first_pairs()
+    pairs[1, 2] = math.inf
+    assert CostTable(times(), costs(), "nats/example", pairs).total([0, 1, 2, 3]) == math.inf
+
+
+def test_one_step_from_index_0_has_no_first_pair():
+    with pytest.raises(UserError, match=r"path is \[0, 3\], but one step has no second node"):
+        CostTable(times(), costs(), "nats/example", first_pairs()).total([0, 3])
+
+
+@pytest.mark.parametrize(
+    "n_1, n_2, cost, message",
+    [
+        (1, 2, math.nan, r"first_pairs\[1, 2\] is nan; a cost is finite"),
+        (3, 0, -math.inf, r"first_pairs\[3, 0\] is -inf; a cost is finite"),
+        (0, 2, 1.0, r"first_pairs\[0, 2\] is 1.0; .* \+inf unless 1 <= n_1 < n_2"),
+        (2, 2, 1.0, r"first_pairs\[2, 2\] is 1.0; .* \+inf unless 1 <= n_1 < n_2"),
+        (3, 1, 1.0, r"first_pairs\[3, 1\] is 1.0; .* \+inf unless 1 <= n_1 < n_2"),
+    ],
+)
+def test_first_pairs_hold_pairs_alone(n_1, n_2, cost, message):
+    pairs = first_pairs()
+    pairs[n_1, n_2] = cost
+    with pytest.raises(UserError, match=message):
+        CostTable(times(), costs(), "nats/example", pairs)
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        (first_pairs().float(), "first_pairs is torch.float32"),
+        (first_pairs().numpy(), "first_pairs is a ndarray"),
+        (first_pairs()[:, :3], r"first_pairs has shape \[4, 3\]; costs of 4 rows need \[4, 4\]"),
+        (first_pairs(5), r"first_pairs has shape \[5, 5\]"),
+    ],
+)
+def test_first_pairs_are_a_table_of_the_same_size(pairs, message):
+    with pytest.raises(UserError, match=message):
+        CostTable(times(), costs(), "nats/example", pairs)

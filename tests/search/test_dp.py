@@ -1,5 +1,8 @@
 import itertools
 import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from fewstep.costs import CostTable
 from fewstep.errors import UserError
-from fewstep.search import dp
+from fewstep.search import row_by_row
 from fewstep.search.dp import optimal_paths
 
 INF = math.inf
@@ -44,29 +47,39 @@ def least_totals(costs: np.ndarray, most: int) -> list[float]:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[list[list[float]], int, int]:
-    """A small table of small integers (many ties, exact sums) and forbidden steps; a start; a block size."""
+    """A small table of small integers (many ties, exact sums) and forbidden steps; a start; a number of slabs."""
     size = draw(st.integers(2, 9))
     cost = st.one_of(st.integers(-3, 3).map(float), st.just(INF))
     rows = [[draw(cost) if s < t else INF for t in range(size)] for s in range(size)]
     return rows, draw(st.integers(0, size - 2)), draw(st.integers(1, 10))
 
 
+def paths_row_by_row(costs: torch.Tensor, steps: list[int], start: int = 0) -> dict[int, list[int]]:
+    """What `optimal_paths` does with tables that are not on the CPU."""
+    begun = costs[start, start:].clone()
+    begun[0] = INF
+    rows = row_by_row.least_costs(costs[start:, start:], begun, max(steps) - 1)
+    ends = row_by_row.follow_back(costs[start:, start:], rows, [K - 1 for K in steps])
+    return {K: [start, *(path + start).tolist()] for K, path in zip(steps, ends, strict=True)}
+
+
 @settings(max_examples=300, deadline=None)
 @given(problems())
 def test_every_path_is_the_best_of_all_paths(problem):
-    rows, start, block = problem
+    rows, start, slabs = problem
     costs = torch.tensor(rows, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dp, "BLOCK", block)
-        for k in range(1, len(rows) - start):
-            least, path = best_by_enumeration(rows, k, start)
+        patch.setattr(row_by_row, "SLABS", slabs)
+        for K in range(1, len(rows) - start):
+            least, path = best_by_enumeration(rows, K, start)
             if least == INF:
                 with pytest.raises(
-                    UserError, match=f"steps holds {k}, but no path of {k} steps from index {start}"
+                    UserError, match=f"steps holds {K}, but no path of {K} steps from index {start}"
                 ):
-                    optimal_paths(costs, [k], start)
+                    optimal_paths(costs, [K], start)
             else:
-                assert optimal_paths(costs, [k], start) == {k: path}
+                assert optimal_paths(costs, [K], start) == {K: path}
+                assert paths_row_by_row(costs, [K], start) == {K: path}
 
 
 def min_plus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -125,13 +138,40 @@ def test_one_unit_in_the_last_place_decides(cheaper):
     assert optimal_paths(costs, [2]) == {2: [0, cheaper, 3]}
 
 
-@pytest.mark.parametrize("block", [1, 5, 16, 39, 40, 128])
-def test_one_pass_gives_what_separate_calls_give(block, monkeypatch):
-    costs = (table(40) * 4).round()
-    separate = {k: optimal_paths(costs, [k])[k] for k in range(1, 40)}
-    monkeypatch.setattr(dp, "BLOCK", block)
-    monkeypatch.setattr(dp, "ROWS", 3)
-    assert optimal_paths(costs, range(1, 40)) == separate
+def paths_one_index_at_a_time(costs: torch.Tensor, most: int) -> dict[int, list[int]]:
+    """The recursion and its backtracking, argmins (the smallest of equals) stored."""
+    size = len(costs)
+    least, sources = np.where(np.arange(size) == 0, 0.0, INF), []
+    for _ in range(most):
+        sums = least[:, None] + costs.numpy()
+        sources.append(sums.argmin(axis=0))
+        least = sums.min(axis=0)
+    paths = {}
+    for K in range(1, most + 1):
+        path = [size - 1]
+        for k in range(K, 0, -1):
+            path.append(int(sources[k - 1][path[-1]]))
+        paths[K] = path[::-1]
+    return paths
+
+
+@pytest.mark.parametrize("size", [2, 3, 63, 64, 65, 66, 128, 129, 193])
+def test_paths_among_many_ties_are_those_of_the_plain_recursion(size):
+    """At sizes about those of a block of the compiled loops, and with every number of steps."""
+    costs = (table(size, seed=size) * 3).round()
+    costs[torch.from_numpy(np.random.default_rng(size).random((size, size)) < 0.2)] = INF
+    costs.diagonal(1).fill_(3.0)
+    expected = paths_one_index_at_a_time(costs, size - 1)
+    assert optimal_paths(costs, range(1, size)) == expected
+    assert paths_row_by_row(costs, list(range(1, size))) == expected
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 8, 9, 127, 128, 129, 130])
+def test_one_pass_gives_what_a_longer_one_gives(most):
+    costs = (table(140) * 4).round()
+    every = optimal_paths(costs, range(1, 140))
+    assert optimal_paths(costs, range(1, most + 1)) == {K: every[K] for K in range(1, most + 1)}
+    assert optimal_paths(costs, [most]) == {most: every[most]}
 
 
 def test_paths_come_in_the_order_asked_for():
@@ -159,13 +199,12 @@ def test_costs_need_not_be_contiguous_and_are_not_changed():
     assert torch.equal(costs, before)
 
 
-def test_the_number_of_threads_changes_no_path_and_is_left_as_it_was(monkeypatch):
-    monkeypatch.setattr(dp, "BLOCK", 16)
+def test_the_number_of_threads_changes_no_path_and_is_left_as_it_was():
     costs = (table(300) * 4).round()
     threads = torch.get_num_threads()
     paths = []
     try:
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 7):
             torch.set_num_threads(number)
             paths.append(optimal_paths(costs, range(1, 300)))
             assert torch.get_num_threads() == number
@@ -174,7 +213,21 @@ def test_the_number_of_threads_changes_no_path_and_is_left_as_it_was(monkeypatch
             assert torch.get_num_threads() == number
     finally:
         torch.set_num_threads(threads)
-    assert paths[0] == paths[1] == paths[2]
+    assert paths[0] == paths[1] == paths[2] == paths[3]
+
+
+def test_calls_from_two_threads_at_once_do_not_disturb_each_other():
+    tables = [(table(400, seed) * 4).round() for seed in range(4)]
+    alone = [optimal_paths(costs, range(1, 60)) for costs in tables]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda costs: optimal_paths(costs, range(1, 60)), tables * 4))
+    assert together == alone * 4
+
+
+def test_the_package_is_imported_without_the_compiler():
+    seen = "import sys, fewstep, fewstep.discovery as d; d.named('search'); print('numba' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
 
 
 def test_all_steps_without_a_path_are_told_from_those_with_one():

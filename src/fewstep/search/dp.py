@@ -3,36 +3,36 @@
 Watson et al. 2021, Algorithms 1 and 2: C[0, start] = 0, else +inf; C[k, t] = min over s of C[k-1, s] + L(s, t).
 (The backtracking begins at the last index; Algorithm 2 as printed begins at t = K and returns a wrong path.)
 
-For all k together the recursion is a min-plus matrix product whose left factor is its own result, one row up.
-It is taken in blocks of indices, so that a tile of the table stays in the processor's cache for every k. No
-argmin is stored for t, only the block that the best last step comes from: which index of that block it was is
-worked out again, along the optimal paths alone.
+Three ways to the same values, to the last bit: `kernels.min_plus` for tables on the CPU; `kernels.monotone`, far
+fewer sums, where the table there is found to satisfy the quadrangle inequality; `row_by_row` for tables elsewhere.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import repeat
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fewstep.costs import check_costs
+from fewstep.costs import check_costs, check_first_pairs
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.schedule import Schedule
+from fewstep.search import row_by_row
 from fewstep.search.base import check_steps
 
-BLOCK = 128  # grid indices per block
-ROWS = 32  # most rows of C that a thread takes at a time
-PATHS = 512  # most paths followed back at a time
+if TYPE_CHECKING:
+    from fewstep.search.kernels.min_plus import LeastCosts
+
+# From here on the quadrangle inequality, where it holds, saves more than its check costs (it runs on one thread).
+MONOTONE_STEPS = 32
+MONOTONE_INDICES_PER_THREAD = 500
 
 
 def optimal_paths(costs: Tensor, steps: Sequence[int], start: int = 0) -> dict[int, list[int]]:
@@ -42,8 +42,8 @@ def optimal_paths(costs: Tensor, steps: Sequence[int], start: int = 0) -> dict[i
     `CostTable.total`. Ties: of the last indices but one that give the least total, the smallest is taken; then
     likewise for the path up to there.
 
-    One pass gives every K up to the largest asked for, in time O(max(steps) M^2). Memory beyond `costs`: at most
-    about one more table of that size, the returned lists included.
+    One pass gives every K up to the largest asked for, in time O(max(steps) M^2), on as many threads as torch
+    uses. Memory beyond `costs`: at most about one more table of that size, the returned lists included.
 
     Args:
         costs: float64 [M+1, M+1] on any device; costs[s, t] is the cost of the step from t to s, +inf where it
@@ -62,143 +62,96 @@ def optimal_paths(costs: Tensor, steps: Sequence[int], start: int = 0) -> dict[i
     last = len(costs) - 1
     start = _check_start(start, last)
     steps = _check_steps(steps, last - start)
-    with _one_core_per_kernel() as cores:
-        paths = _paths(costs.detach()[start:, start:], steps, start, cores if costs.device.type == "cpu" else 1)
+    costs = costs.detach()[start:, start:]
+    begun = 0.0 + costs[0]
+    begun[0] = math.inf
+    paths = _paths(costs, begun, 1, steps, f"from index {start} to {last}")
     # One integer object per grid index, not per entry: the paths for every K have M^2 / 2 entries.
     indices = np.array(range(start, last + 1), dtype=object)
-    return {k: indices[path.cpu().numpy()].tolist() for k, path in zip(steps, paths, strict=True)}
+    return {K: indices[np.concatenate([[0], path])].tolist() for K, path in zip(steps, paths, strict=True)}
 
 
-@dataclass(frozen=True)
-class _LeastCosts:
-    """C[k, t] in blocks of t, stacked: block j holds t = j BLOCK + column; its row first[j] + k is for k steps.
+def optimal_paths_from_pairs(costs: Tensor, first_pairs: Tensor, steps: Sequence[int]) -> dict[int, list[int]]:
+    """The paths of least total cost from index 0 to the last, where the first step depends on its second node.
 
-    A block has rows only for those k that can reach it: all k together need about half a table.
+    C[2, n_2] = min over n_1 of first_pairs[n_1, n_2], then as in `optimal_paths`, with its rounding and its rule
+    for ties. This is how the decoder of improved-diffusion, whose variance is the second retained step's, is
+    optimised exactly.
+
+    Args:
+        costs: as for `optimal_paths`; row 0 is not used.
+        first_pairs: float64 [M+1, M+1]; first_pairs[n_1, n_2] is the cost of the steps (0, n_1) and (n_1, n_2)
+            together, +inf where they are forbidden and unless 1 <= n_1 < n_2.
+        steps: the numbers of steps K, each from 2 to M.
+
+    Returns:
+        For each K, in the order given, the grid indices 0 = i_0 < ... < i_K = M.
+
+    Raises:
+        UserError: as `optimal_paths`, for either table; a single step, which has no second node.
     """
-
-    costs: Tensor  # float64 [rows, BLOCK]
-    origins: Tensor  # int16 [rows, BLOCK], the first block that an optimal last step comes from
-    first: list[int]
-
-    def block(self, j: int) -> tuple[Tensor, Tensor]:
-        rows = slice(self.first[j], self.first[j + 1])
-        return self.costs[rows], self.origins[rows]
-
-
-@contextmanager
-def _one_core_per_kernel() -> Iterator[int]:
-    """Keep torch from splitting kernels over the cores; yields the number of cores that it would use.
-
-    Kernels as short as these, split, mostly wait for the slowest core: milliseconds each where cores are shared.
-    """
-    cores = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield cores
-    finally:
-        torch.set_num_threads(cores)
-
-
-def _paths(costs: Tensor, steps: list[int], start: int, threads: int) -> list[Tensor]:
-    """The optimal paths from index 0 of `costs`, integer [K+1] each; `start` serves the message alone."""
+    check_costs(costs)
     last = len(costs) - 1
-    least = _least_costs(costs, max(steps), threads)
-    totals = least.block(last // BLOCK)[0][steps, last % BLOCK]
-    for k, total in zip(steps, totals.tolist(), strict=True):
-        if not math.isfinite(total):
-            raise UserError(
-                f"steps holds {k}, but no path of {k} steps from index {start} to {start + last} "
-                f"has a finite cost: each takes a forbidden step (+inf)."
-            )
-    return _backtrack(costs, least, steps)
+    check_first_pairs(first_pairs, last + 1)
+    steps = _check_steps(steps, last)
+    if 1 in steps:
+        raise UserError(
+            "steps holds 1, but one step has no second node, which the first step's cost depends on here; "
+            "a number of steps must be at least 2."
+        )
+    first_pairs = first_pairs.detach()
+    begun = first_pairs.amin(dim=0).to(costs.device)
+    paths = _paths(costs.detach(), begun, 2, steps, f"from index 0 to {last}")
+    indices = np.array(range(last + 1), dtype=object)
+    n_1 = first_pairs.argmin(dim=0).cpu().numpy()
+    paths = [np.concatenate([[0, n_1[path[0]]], path]) for path in paths]
+    return {K: indices[path].tolist() for K, path in zip(steps, paths, strict=True)}
 
 
-def _least_costs(costs: Tensor, most: int, threads: int) -> _LeastCosts:
-    """C[k, t] from index 0, for k = 0 .. most and every t."""
-    size = len(costs)
-    first = [0]
-    for low in range(0, size, BLOCK):
-        first.append(first[-1] + 1 + min(most, low + BLOCK - 1, size - 1))
-    values = costs.new_full((first[-1], BLOCK), math.inf)
-    values[0, 0] = 0.0
-    least = _LeastCosts(values, torch.zeros_like(values, dtype=torch.int16), first)
-    strip = _strip(costs)
-    rows = max(1, min(ROWS, costs.numel() // (4 * threads * BLOCK**2)))
-    scratch = costs.new_empty((threads, rows, BLOCK, BLOCK))
+def _paths(costs: Tensor, begun: Tensor, done: int, steps: list[int], ends: str) -> list[NDArray[np.int32]]:
+    """How the best paths go on that have come to index t in `done` steps at the cost begun[t].
 
-    def relax(thread: int, j: int, arriving: Tensor) -> None:
-        for row in range(thread * rows, most, threads * rows):
-            _relax_from_earlier(least, j, row, arriving, scratch[thread])
+    Returns:
+        For each K in `steps` the indices visited after `done`, ..., K steps; `ends` serves the message alone.
+    """
+    further = [K - done for K in steps]
+    if costs.device.type != "cpu":
+        rows = row_by_row.least_costs(costs, begun, max(further))
+        _check_finite(torch.stack([rows[k][-1] for k in further]).tolist(), steps, ends)
+        return [path.cpu().numpy() for path in row_by_row.follow_back(costs, rows, further)]
+    from fewstep.search.kernels import min_plus  # loads numba and compiles: about a second, the first time
 
-    with ThreadPoolExecutor(threads) as pool:
-        spread = pool.map if threads > 1 else map
-        for j in range(len(first) - 1):
-            arriving = _arriving(costs, j, strip)
-            for _ in spread(relax, range(threads), repeat(j), repeat(arriving)):
-                pass
-            _relax_within(least, j, arriving[:, j])
+    table, threads = costs.numpy(), torch.get_num_threads()
+    least = _least_costs(table, begun.numpy(), max(further), threads)
+    _check_finite(least.at(further, len(table) - 1), steps, ends)
+    return min_plus.follow_back(table, least, further, threads)
+
+
+def _least_costs(costs: NDArray[np.float64], begun: NDArray[np.float64], most: int, threads: int) -> LeastCosts:
+    """C[k, t] for k = 0 .. most, by whichever compiled way is faster."""
+    from fewstep.search.kernels import min_plus
+
+    least = min_plus.LeastCosts.begin(begun, most)
+    large = most >= MONOTONE_STEPS and len(costs) > threads * MONOTONE_INDICES_PER_THREAD
+    if large and costs.flags.c_contiguous:
+        from fewstep.search.kernels import quadrangle
+
+        if quadrangle.holds(costs):
+            from fewstep.search.kernels import monotone
+
+            monotone.fill(costs, least)
+            return least
+    min_plus.fill(costs, least, threads)
     return least
 
 
-def _relax_from_earlier(least: _LeastCosts, j: int, row: int, arriving: Tensor, scratch: Tensor) -> None:
-    """Lower rows of block j's C[k, t] by the steps from all blocks before it: a min-plus product for each."""
-    known, origins = (block[1:][row : row + len(scratch), : len(arriving)] for block in least.block(j))
-    for i in range(j):
-        before = least.block(i)[0][row : row + len(known)]
-        sums = scratch[: len(before), : len(arriving)]
-        torch.add(before[:, None], arriving[:, i], out=sums)
-        found = sums.amin(dim=2)
-        origins[: len(found)].masked_fill_(found < known[: len(found)], i)
-        torch.minimum(known[: len(found)], found, out=known[: len(found)])
-
-
-def _relax_within(least: _LeastCosts, j: int, arriving: Tensor) -> None:
-    """Lower block j's C[k, t] by the steps that start in the block itself, one t after the other."""
-    known, origins = (block[:, : len(arriving)] for block in least.block(j))
-    outside = known.clone()
-    before, after = known[:-1], known[1:]
-    for t in range(1, len(arriving)):
-        found = (before[:, :t] + arriving[t, :t]).amin(dim=1)
-        torch.minimum(after[:, t], found, out=after[:, t])
-    origins.masked_fill_(known < outside, j)
-
-
-def _strip(costs: Tensor) -> Tensor:
-    """Room for the costs of the steps that arrive in one block: [t, block of s, s], padded with +inf."""
-    return costs.new_full((BLOCK, -(-len(costs) // BLOCK), BLOCK), math.inf)
-
-
-def _arriving(costs: Tensor, j: int, strip: Tensor) -> Tensor:
-    """The costs of the steps with t in block j, written into the strip: [t, block of s, s], +inf unless s < t."""
-    low = j * BLOCK
-    columns = costs[: low + BLOCK, low : low + BLOCK].t()
-    strip.flatten(1)[: len(columns), : columns.shape[1]] = columns
-    arriving = strip[: len(columns), : j + 1]
-    own = arriving[:, j]
-    own.masked_fill_(torch.ones_like(own, dtype=torch.bool).triu(), math.inf)
-    return arriving
-
-
-def _backtrack(costs: Tensor, least: _LeastCosts, steps: list[int]) -> list[Tensor]:
-    """Follow every path back from its end, block by block, all paths that are in the block at a time."""
-    left = torch.tensor(steps, device=costs.device)  # steps not yet taken back
-    node = torch.full_like(left, len(costs) - 1)
-    begin = (left + 1).cumsum(0) - (left + 1)
-    narrow = torch.int16 if len(costs) <= 2**15 else torch.int32
-    visited = torch.zeros(sum(steps) + len(steps), dtype=narrow, device=costs.device)
-    visited[begin + left] = node.to(narrow)
-    first = torch.tensor(least.first, device=costs.device)
-    strip = _strip(costs)
-    for j in reversed(range(len(least.first) - 1)):
-        arriving = _arriving(costs, j, strip)
-        while len(inside := ((node >= j * BLOCK) & (left > 0)).nonzero()[:PATHS, 0]):
-            k, column = left[inside], node[inside] - j * BLOCK
-            origin = least.origins[first[j] + k, column].long()
-            sums = least.costs[first[origin] + k - 1] + arriving[column, origin]
-            source = origin * BLOCK + sums.argmin(dim=1)
-            visited[begin[inside] + k - 1] = source.to(narrow)
-            node[inside], left[inside] = source, k - 1
-    return list(visited.split([k + 1 for k in steps]))
+def _check_finite(totals: list[float], steps: list[int], ends: str) -> None:
+    for K, total in zip(steps, totals, strict=True):
+        if not math.isfinite(total):
+            raise UserError(
+                f"steps holds {K}, but no path of {K} steps {ends} has a finite cost: each takes a forbidden step "
+                f"(+inf)."
+            )
 
 
 def _check_start(start: int, last: int) -> int:
@@ -244,12 +197,16 @@ class Dp:
         """The schedules of least total cost.
 
         Raises:
-            UserError: no objective, or steps that the grid does not allow.
+            UserError: no objective, or steps that the grid does not allow: a single one neither, where the
+                objective's first step depends on its second node.
         """
         if objective is None:
             raise UserError("The search 'dp' needs an objective; give one, such as elbo.")
         check_steps(steps, denoiser.process)
         table = objective.edge_costs(statistics)
         provenance = {"search": self.name, "objective": objective.name}
-        paths = optimal_paths(table.costs, steps)
+        if table.first_pairs is None:
+            paths = optimal_paths(table.costs, steps)
+        else:
+            paths = optimal_paths_from_pairs(table.costs, table.first_pairs, steps)
         return {K: Schedule(table.times[path], denoiser.process, provenance) for K, path in paths.items()}
