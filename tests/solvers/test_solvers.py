@@ -260,7 +260,7 @@ def test_labels_reach_every_call() -> None:
         (lambda: Ddim(1.5), r"eta must lie in \[0, 1\]; given was 1.5"),
         (lambda: Ddim(-0.1), "eta must lie in"),
         (lambda: Ddim(math.nan), "eta must lie in"),
-        (lambda: Ancestral("learned"), "'learned'; allowed are posterior, beta, optimal"),
+        (lambda: Ancestral("guessed"), "'guessed'; allowed are posterior, beta, optimal, learned"),
     ],
 )
 def test_settings_that_are_none(make: Callable[[], Solver], sentence: str) -> None:
