@@ -14,6 +14,10 @@ from fewstep.backbones.unet import UNet
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
+from fewstep.losses.base import Loss
+from fewstep.losses.hybrid import HybridLoss
+from fewstep.losses.simple import SimpleLoss
+from fewstep.losses.vlb import VlbLoss
 from fewstep.modules.loggers import CsvLogging, Logging, NoLogging
 from fewstep.modules.training import ValidationError
 from fewstep.process import Process
@@ -40,11 +44,11 @@ class Empty(Digits):
         return super().images(split)[:0]
 
 
-def make_denoiser() -> Denoiser:
+def make_denoiser(out_channels: int = 1) -> Denoiser:
     network = UNet(
         image_size=8,
         in_channels=1,
-        out_channels=1,
+        out_channels=out_channels,
         model_channels=8,
         num_res_blocks=1,
         channel_mult=[1],
@@ -61,11 +65,11 @@ def train(
     settings: Pretraining = SETTINGS,
     dataset: Any = None,
     logging: Logging | None = None,
+    out_channels: int = 1,
 ) -> Path:
     config = {"seed": seed}
-    pretrain(
-        folder, config, make_denoiser, dataset or FewDigits(), settings, TRAINER, logging or NoLogging(), seed
-    )
+    make = partial(make_denoiser, out_channels)
+    pretrain(folder, config, make, dataset or FewDigits(), settings, TRAINER, logging or NoLogging(), seed)
     return folder
 
 
@@ -75,7 +79,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def error(denoiser: Denoiser) -> float:
-    validation = ValidationError(FewDigits().images("validation"), validation_times(denoiser), seed=0)
+    images, times = FewDigits().images("validation"), validation_times(denoiser)
+    validation = ValidationError(images, times, seed=0)
     with torch.inference_mode():
         return validation.per_image(denoiser, torch.device("cpu")).mean().item()
 
@@ -93,6 +98,44 @@ def test_what_is_kept_is_the_whole_model_and_its_own_validation_error(folder: Pa
 def test_training_learns(folder: Path) -> None:
     torch.manual_seed(0)
     assert error(load_model(folder)) < 0.9 * error(make_denoiser().eval())
+
+
+def bound(denoiser: Denoiser) -> float:
+    """The whole grid's, without its prior, bits/dim on validation images."""
+    validation = ValidationError(FewDigits().images("validation"), PROCESS.grid[1:], 0, VlbLoss(17), PROCESS.grid)
+    with torch.inference_mode():
+        return validation.per_image(denoiser, torch.device("cpu")).mean().item()
+
+
+@pytest.mark.parametrize("loss", [HybridLoss(17), VlbLoss(17)], ids=lambda loss: loss.name)
+def test_losses_that_train_a_variance_lower_the_bound(loss: Loss, tmp_path: Path) -> None:
+    settings = Pretraining(
+        iterations=80, batch_size=32, validate_every=80, warmup=1, learning_rate=4e-3, loss=loss
+    )
+    folder = train(tmp_path / "trained", settings=settings, out_channels=2)
+    torch.manual_seed(0)
+    trained, untrained = bound(load_model(folder)), bound(make_denoiser(2).eval())
+    assert trained < 0.9 * untrained
+    if loss.name == "vlb":  # on a grid as small as this validation covers all of it
+        stated = json.loads((folder / "run.json").read_text())["facts"]["validation_error"]
+        assert stated == pytest.approx(trained, rel=1e-6)
+
+
+def test_the_hybrid_trains_the_variance_where_the_simple_loss_does_not(tmp_path: Path) -> None:
+    """The simple loss leaves f at its start, one half, for every image and pixel."""
+    fractions = {}
+    for loss in (SimpleLoss(), HybridLoss(17)):
+        settings = Pretraining(iterations=20, batch_size=16, validate_every=20, warmup=1, loss=loss)
+        denoiser = load_model(train(tmp_path / loss.name, settings=settings, out_channels=2))
+        fractions[loss.name] = denoiser(FewDigits().images("validation"), PROCESS.grid[6]).fraction
+    assert bool((fractions["simple"] == 0.5).all())
+    assert bool((fractions["hybrid"] != 0.5).all())
+
+
+def test_a_network_without_a_variance_is_told_so(tmp_path: Path) -> None:
+    settings = Pretraining(iterations=2, batch_size=16, loss=HybridLoss(17))
+    with pytest.raises(UserError, match="loss 'hybrid' trains a learned variance"):
+        train(tmp_path / "run", settings=settings)
 
 
 def test_the_record_counts_the_network_calls_of_training(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 from fewstep.errors import UserError
+from fewstep.modules.checkpoints import AtomicCheckpoints
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
 from fewstep.modules.training import TrainingModule
@@ -97,6 +98,7 @@ def fit(
         default_root_dir=folder,
         logger=logging.start(folder, folder.parent.name),
         callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
         max_steps=iterations,
         max_epochs=-1,
         val_check_interval=min(validate_every, iterations),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 
@@ -41,6 +42,16 @@ def predict_rows(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> lis
     shards: list[list[Any]] = [[] for _ in range(world())]
     torch.distributed.all_gather_object(shards, mine)
     return [shards[row % world()][row // world()] for row in range(n)]
+
+
+def gathered(mine: Tensor, n: int) -> Tensor:
+    """[n], the rows of all ranks in order, on every rank; `mine` are the rows rank, rank + world, …, finite."""
+    if world() == 1:
+        return mine
+    rows = mine.new_zeros(n)
+    rows[rank() :: world()] = mine
+    torch.distributed.all_reduce(rows)  # every row is zero on all ranks but one, so the sum is exact
+    return rows
 
 
 def rank() -> int:

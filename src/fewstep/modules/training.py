@@ -1,5 +1,6 @@
-"""The training loop of pretraining and of restricted fine-tuning; they differ in the times that they draw."""
+"""The training loop of pretraining and of restricted fine-tuning; they differ in loss and in the times drawn."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,24 +14,28 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.modules.sharing import rank, world
+from fewstep.losses.base import Loss
+from fewstep.losses.simple import SimpleLoss
+from fewstep.modules.sharing import gathered, rank, world
 from fewstep.noise import Noise
 from fewstep.time_distribution import TimeDistribution
 
-Batch = tuple[Tensor, Tensor, Tensor]  # x_0 [B, C, H, W], times float64 [B], noise [B, C, H, W]
+Batch = tuple[Tensor, Tensor, Tensor]  # x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W]
+SIMPLE: Loss = SimpleLoss()
 
 
 class TrainingBatches(IterableDataset[Batch]):
     """Batch i is a function of (seed, i) alone, so that a resumed run draws what an unbroken one would.
 
-    Images come in epochs, each a permutation of its own; times are stratified over the batch (Kingma et al.
-    2021, App. I), which lowers the loss's variance.
+    Images come in epochs, each a permutation of its own; quantiles of times are stratified over the batch (Kingma
+    et al. 2021, App. I), which lowers the loss's variance. The module turns them into times, because a
+    distribution may have learned meanwhile.
 
     Args:
         images: [N, C, H, W].
-        times: the distribution of times.
+        times: the distribution that the quantiles are of.
         batch_size: over all devices together.
-        seed: of permutations, times and noise.
+        seed: of permutations, quantiles and noise.
 
     Attributes:
         first: the iteration to begin at; the module sets it when a checkpoint is loaded.
@@ -55,7 +60,7 @@ class TrainingBatches(IterableDataset[Batch]):
         strata = torch.from_numpy(random.permutation(self.batch_size))
         quantiles = (strata.double() + random.random()) / self.batch_size  # in float32 it may round to 1
         mine = slice(rank(), None, world())
-        return self.images[rows][mine], self.times.times(quantiles)[mine], noise[mine]
+        return self.images[rows][mine], quantiles[mine], noise[mine]
 
     def _rows(self, iteration: int) -> Tensor:
         n = len(self.images)
@@ -69,42 +74,59 @@ class TrainingBatches(IterableDataset[Batch]):
 
 
 class ValidationError:
-    """The weighted denoising error at fixed times on fixed images and noise: it changes with the weights alone.
+    """The loss at fixed times on fixed images and noise: it changes with the weights alone.
 
     Args:
         images: [N, C, H, W] of the validation split.
-        times: float64 [M].
+        times: float64 [M], ascending.
         seed: of the noise, one ε per image.
+        loss: the denoising error where none is given.
+        path: float64 [P+1] from 0, the path whose steps the loss is of: a step's lower time is the node below its
+            time, and a time counts as often as it has nodes between the time before it and itself. Without one
+            every time counts once, with a neighbour of the grid.
     """
 
-    def __init__(self, images: Tensor, times: Tensor, seed: int) -> None:
-        self.images, self.times = images.to(torch.float32), times
+    def __init__(
+        self, images: Tensor, times: Tensor, seed: int, loss: Loss = SIMPLE, path: Tensor | None = None
+    ) -> None:
+        self.images, self.times, self.loss, self.path = images.to(torch.float32), times, loss, path
         self.noise = Noise(seed, range(len(images)), images.shape[1:])(0).to(torch.float32)
 
     def per_image(self, denoiser: Denoiser, device: torch.device) -> Tensor:
-        """Mean over times of loss_weight(t) ‖x_0 − x̂_0‖²/D, float64 [N], on the CPU."""
+        """The mean loss over times, float64 [N], on the CPU."""
         x0, noise = self.images.to(device), self.noise.to(device)
+        path = denoiser.process.grid if self.path is None else self.path
+        above = torch.searchsorted(path, self.times - 1e-9)  # the number of nodes below each time
+        counts = torch.ones_like(above) if self.path is None else above.diff(prepend=above.new_zeros(1))
         total = torch.zeros(len(x0), dtype=torch.float64)
-        for t in self.times:
-            total += weighted_error(denoiser, x0, t.expand(len(x0)), noise).double().cpu()
-        return total / len(self.times)
+        for s, t, count in zip(path[above - 1], self.times, counts.tolist(), strict=True):
+            s, t = (time.expand(len(x0)).to(device) for time in (s, t))
+            total += count * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
+        return total / counts.sum()
 
+    def mean(self, denoiser: Denoiser, device: torch.device, iterations: int) -> float:
+        """The mean of `per_image` over images, of a denoiser that was trained for so many iterations.
 
-def weighted_error(denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor) -> Tensor:
-    """loss_weight(t) ‖x_0 − x̂_0(x_t)‖²/D per image, [B]: the squared error of the network's own output."""
-    prediction = denoiser(denoiser.process.add_noise(x0, times, noise), times).x0
-    weight = denoiser.loss_weight(times).to(x0.dtype)
-    return weight * (x0 - prediction).square().flatten(1).mean(1)
+        Raises:
+            UserError: it is not finite.
+        """
+        error = self.per_image(denoiser, device).mean().item()
+        if not math.isfinite(error):
+            raise UserError(
+                f"The validation error is {error} after {iterations} iterations; the last good checkpoint is "
+                "kept. Lower the learning rate."
+            )
+        return error
 
 
 class TrainingModule(pl.LightningModule):
-    """Adam on the weighted denoising error, with an exponential moving average of the weights.
+    """Adam on a loss, with an exponential moving average of the weights.
 
     Logs `train/loss`, `validation/on` and, where given, `validation/off` (the averaged weights' error at the
     chosen timesteps and off them).
 
     Args:
-        denoiser: trained in place; its averaged copy is `averaged`.
+        denoiser: trained in place, but for parameters that ask for no gradient; its averaged copy is `averaged`.
         batches: the training data.
         on: validation at the times that are trained.
         off: validation at other times; None where there are none.
@@ -113,6 +135,7 @@ class TrainingModule(pl.LightningModule):
         iterations: all iterations; the learning rate falls to zero over the last half as a cosine.
         ema_decay: of the moving average, per iteration; lower at the start, where it would remember the
             initial weights: min(ema_decay, (1 + i)/(10 + i)).
+        loss: what is lowered; the denoising error where none is given.
     """
 
     def __init__(
@@ -126,12 +149,14 @@ class TrainingModule(pl.LightningModule):
         warmup: int,
         iterations: int,
         ema_decay: float,
+        loss: Loss = SIMPLE,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.averaged.requires_grad_(False)
-        self.batches, self.on, self.off = batches, on, off
+        self.batches, self.on, self.off, self.loss = batches, on, off, loss
+        self.times = batches.times  # as a part of the module, so that what they have learned is in checkpoints
         self.learning_rate, self.warmup, self.iterations, self.ema_decay = (
             learning_rate,
             warmup,
@@ -156,17 +181,21 @@ class TrainingModule(pl.LightningModule):
         return DataLoader(range(1), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean weighted error of a batch."""
-        x0, times, noise = batch
+        """The mean loss of a batch."""
+        x0, quantiles, noise = batch
         # A resumed run must draw the dropout masks of an unbroken one.
         (seed,) = np.random.SeedSequence([self.batches.seed, self.global_step, rank()]).generate_state(1)
         torch.manual_seed(int(seed))
-        loss = weighted_error(self.denoiser, x0, times, noise).mean()
+        drawn = self.times.draw(quantiles)
+        per_image = self.loss(self.denoiser, x0, drawn.s, drawn.t, noise, len(self.times.nodes) - 1)
+        loss = (drawn.weight.to(per_image.dtype) * per_image).mean()
         if not torch.isfinite(loss):
             raise UserError(
                 f"The training loss is {loss.item()} at iteration {self.global_step}; the last good checkpoint is "
                 "kept. Lower the learning rate."
             )
+        n = self.batches.batch_size
+        self.times.observe(gathered(drawn.index, n), gathered(per_image.detach(), n))
         self.log("train/loss", loss, prog_bar=True, on_step=True)
         return loss
 
@@ -185,11 +214,13 @@ class TrainingModule(pl.LightningModule):
             self.log("validation/off", self._error(self.off), batch_size=1)
 
     def _error(self, validation: ValidationError) -> float:
-        return validation.per_image(self.averaged_denoiser.eval(), self.device).mean().item()
+        # Checkpoints are written after a validation, so that every one of them is good.
+        return validation.mean(self.averaged_denoiser.eval(), self.device, self.global_step)
 
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
-        """Adam with warm-up and a cosine decay over the last half."""
-        optimiser = torch.optim.Adam(self.denoiser.parameters(), lr=self.learning_rate)
+        """Adam with warm-up and a cosine decay over the last half, on what asks for a gradient."""
+        trained = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.Adam(trained, lr=self.learning_rate)
         scheduler = LambdaLR(optimiser, self._learning_rate_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,7 +1,7 @@
 """Stage pretrain: train a denoiser on all timesteps of its process, unless the user brings a trained one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import torch
 
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
+from fewstep.losses.base import Loss
+from fewstep.losses.simple import SimpleLoss
 from fewstep.modules.fitting import check_fitting, fit
 from fewstep.modules.loggers import Logging
 from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
 from fewstep.run import Run
 from fewstep.solvers.base import device_of
-from fewstep.time_distribution import UniformTimes
 from fewstep.weights import save_model
 
 
@@ -30,6 +31,7 @@ class Pretraining:
         warmup: iterations over which it rises.
         ema_decay: of the averaged weights, which are the ones that are kept.
         validate_every: iterations between validations and checkpoints.
+        loss: what is lowered, and with it the distribution of times.
     """
 
     iterations: int = 3000
@@ -38,6 +40,7 @@ class Pretraining:
     warmup: int = 100
     ema_decay: float = 0.999
     validate_every: int = 250
+    loss: Loss = field(default_factory=SimpleLoss)
 
     def __post_init__(self) -> None:
         check_fitting(self, "pretrain")
@@ -65,10 +68,12 @@ def pretrain(
             return
         pl.seed_everything(seed, verbose=False)
         denoiser = make_denoiser()
-        batches = TrainingBatches(
-            checked_images(dataset, "train"), UniformTimes(denoiser.process), settings.batch_size, seed
+        process, loss = denoiser.process, settings.loss
+        times = loss.time_distribution(process)
+        batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed)
+        validation = ValidationError(
+            checked_images(dataset, "validation"), validation_times(denoiser), seed, loss, process.grid
         )
-        validation = ValidationError(checked_images(dataset, "validation"), validation_times(denoiser), seed)
         module = TrainingModule(
             denoiser,
             batches,
@@ -78,6 +83,7 @@ def pretrain(
             warmup=settings.warmup,
             iterations=settings.iterations,
             ema_decay=settings.ema_decay,
+            loss=loss,
         )
         _, made = fit(
             module,
@@ -90,7 +96,7 @@ def pretrain(
         )
         trained = module.averaged_denoiser.eval()
         with torch.inference_mode():
-            validation_error = validation.per_image(trained, device_of(trained)).mean().item()
+            validation_error = validation.mean(trained, device_of(trained), made.global_step)
         save_model(folder, trained, dataset.shape, dataset.levels)
         run.finish(
             network_calls=settings.iterations * settings.batch_size,

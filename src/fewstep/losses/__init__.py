@@ -1,0 +1,1 @@
+"""Losses that denoisers are trained with, one file each."""
