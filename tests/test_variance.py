@@ -101,7 +101,7 @@ def test_variance_kinds_have_names() -> None:
     assert make_variance("posterior").name == "posterior"
     assert make_variance("beta").name == "beta"
     assert make_variance("optimal", torch.ones(1), torch.ones(1)).name == "optimal"
-    with pytest.raises(UserError, match="'learned'; allowed are posterior, beta, optimal"):
-        make_variance("learned")
+    with pytest.raises(UserError, match="'guessed'; allowed are posterior, beta, optimal, learned"):
+        make_variance("guessed")
     with pytest.raises(UserError, match="needs statistics"):
         make_variance("optimal")

@@ -58,6 +58,22 @@ def discretised_gaussian_nats(x0: Tensor, mean: Tensor, variance: Tensor, levels
     return -torch.where(far, beyond, near).flatten(1).sum(1)
 
 
+def tanh_discretised_gaussian_nats(x0: Tensor, mean: Tensor, variance: Tensor, levels: int) -> Tensor:
+    """`discretised_gaussian_nats` with Φ(u) ≈ ½ (1 + tanh(√(2/π) (u + 0.044715 u³))) and probabilities of at least
+    1e-12, as improved-diffusion computes them; Φ is then off by up to 1.8e-4. Here in float64.
+    """
+    x0, mean = x0.to(torch.float64), mean.to(torch.float64)
+    deviation = variance.to(device=x0.device, dtype=torch.float64).sqrt()
+    half_width = 1 / (levels - 1)
+
+    def cdf(u: Tensor) -> Tensor:
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)))
+
+    upper, lower = cdf((x0 - mean + half_width) / deviation), cdf((x0 - mean - half_width) / deviation)
+    probability = torch.where(x0 < -0.999, upper, torch.where(x0 > 0.999, 1 - lower, upper - lower))
+    return -torch.log(probability.clamp(min=1e-12)).flatten(1).sum(1)
+
+
 def _log_difference_of_normals(lower: Tensor, upper: Tensor) -> Tensor:
     """log(Φ(upper) − Φ(lower)) where neither need be representable; several times slower than erfc."""
     log_upper, log_lower = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
@@ -66,12 +82,18 @@ def _log_difference_of_normals(lower: Tensor, upper: Tensor) -> Tensor:
 
 def check_images(images: Tensor, levels: int, source: str) -> None:
     """Raise a UserError unless `images` are float [B, C, H, W], not empty, in [-1, 1], on `levels` grey levels."""
+    if not isinstance(images, Tensor):
+        raise UserError(
+            f"The images of {source} must be a float tensor [B, C, H, W], not a {type(images).__name__}."
+        )
+    if not isinstance(levels, int) or levels < 2:
+        raise UserError(f"Images need a whole number of grey levels, at least 2; given was {levels!r}.")
     if images.ndim != 4 or not images.is_floating_point():
         raise UserError(
             f"The images of {source} must be a float tensor [B, C, H, W]; given was {images.dtype} "
             f"{list(images.shape)}."
         )
-    if len(images) == 0:
+    if images.numel() == 0:
         raise UserError(f"{source} holds no images.")
     low, high = images.min().item(), images.max().item()
     if not (low >= -1 - 1e-6 and high <= 1 + 1e-6):  # also catches NaN

@@ -17,6 +17,7 @@ from fewstep.errors import UserError
 BETA_MAX = 0.999  # Nichol & Dhariwal 2021: β of the cosine process is clipped here
 EDM_SIGMA_MIN = 0.002  # Karras et al. 2022
 COSINE_OFFSET = 0.008  # Nichol & Dhariwal 2021, eq. 17
+MOST_TIMESTEPS = 1_000_000  # a table of costs holds T² numbers, so that far fewer are of use
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class Process:
             UserError: the name is unknown or the arguments do not fit it.
         """
         makers: dict[str, Callable[..., Process]] = {"linear": cls.linear, "cosine": cls.cosine, "edm": cls.edm}
+        if not isinstance(definition, dict):
+            raise UserError(f"A process is described by its name and its arguments, not by {definition!r}.")
         arguments = dict(definition)
         name = arguments.pop("name", None)
         if not isinstance(name, str) or name not in makers:
@@ -256,6 +259,16 @@ class Process:
         """α²/σ², float64; +∞ at t = 0."""
         return torch.exp(self.log_snr(t))
 
+    def log_variance(self, t: Tensor) -> Tensor:
+        """log σ²(t), float64; −∞ at t = 0."""
+        log_snr = self.log_snr(t)
+        return torch.nn.functional.logsigmoid(-log_snr) if self.variance_preserving else -log_snr
+
+    def snr_gained(self, s: Tensor, t: Tensor) -> Tensor:
+        """SNR(s) − SNR(t), s < t, without cancellation; float64, of the shape that s and t broadcast to."""
+        log_snr_s = self.log_snr(s)
+        return -torch.exp(log_snr_s) * torch.expm1(self.log_snr(t) - log_snr_s)
+
     def transition(self, s: Tensor, t: Tensor) -> Transition:
         """The Gaussian algebra of steps (s, t), s < t; shapes broadcast."""
         # 1 − SNR(t)/SNR(s), without cancellation: 1 at s = 0.
@@ -281,8 +294,11 @@ def over_images(coefficient: Tensor, images: Tensor) -> Tensor:
 
 
 def _check_grid_size(T: int) -> None:
-    if isinstance(T, bool) or not isinstance(T, int) or T < 2:
-        raise UserError(f"A process needs a whole number T of at least 2 timesteps; given was {T!r}.")
+    if isinstance(T, bool) or not isinstance(T, int) or not 2 <= T <= MOST_TIMESTEPS:
+        raise UserError(
+            f"A process needs a whole number T of at least 2 timesteps, and at most {MOST_TIMESTEPS:,}; "
+            f"given was {T!r}."
+        )
 
 
 def _check_noise_level(noise_level: float) -> float:

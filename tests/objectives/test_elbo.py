@@ -14,6 +14,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from fewstep.data.base import image_numbers
 from fewstep.denoiser import Denoiser
 from fewstep.noise import Noise
 from fewstep.objectives.elbo import ElboObjective
@@ -201,7 +202,7 @@ def test_the_total_of_a_schedule(any_process: Process, measure, grey_images, kin
     train = measure(grey_images(11, SHAPE, seed=1), denoiser, seed=3)
     images = grey_images(6, SHAPE, seed=2)
     judged = measure(images, denoiser, seed=4, split="test", fitted=train)
-    noise = Noise(4, range(6), SHAPE)(0)
+    noise = Noise(4, image_numbers("test", 6), SHAPE)(0)
     alphas, variances = alphas_and_variances(any_process)
 
     def x_hat(index: int) -> Tensor:

@@ -122,10 +122,10 @@ def test_the_programmes_path_has_the_least_value(measure, grey_images, kind: str
 
 def test_what_cannot_be_asked(measure, grey_images) -> None:
     process = Process.cosine(40)
-    with pytest.raises(UserError, match="'learned'; allowed are posterior, beta, optimal"):
-        ElboObjective("learned")
-    with pytest.raises(UserError, match="'improved_diffusion'; allowed is additive"):
-        ElboObjective("beta", "improved_diffusion")
+    with pytest.raises(UserError, match="'guessed'; allowed are posterior, beta, optimal, learned"):
+        ElboObjective("guessed")
+    with pytest.raises(UserError, match="'clipped'; allowed are additive, improved_diffusion"):
+        ElboObjective("beta", "clipped")
     statistics = {KIND: measure(grey_images(3, SHAPE), crooked(process), indices=[3, 40])}
     with pytest.raises(UserError, match="cannot be used with"):
         ElboObjective("beta").value(statistics, Schedule([0, 1], Process.cosine(41)))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from scipy.stats import norm
 from torch import Tensor
 
+from fewstep.data.base import image_numbers
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.noise import Noise
@@ -113,7 +114,7 @@ def test_every_number_is_that_of_a_plain_loop(any_process: Process, measure, gre
         alpha, sigma = any_process.alpha(t).item(), any_process.sigma(t).item()
         of_process = clipped if index == 1 else sigma**2
         for image in range(7):
-            noise = Noise(8, [image], SHAPE)(0)[0]
+            noise = Noise(8, [image_numbers("test", 7)[image]], SHAPE)(0)[0]
             x_t = alpha * images[image] + sigma * noise
             x0 = denoiser(x_t[None], t).x0[0]
             error = (images[image] - x0).square().sum().item()

@@ -1,12 +1,17 @@
-"""Statistics on the trainer's devices: the timesteps are shared out, each measured on all images."""
+"""Statistics on the trainer's devices: the timesteps are shared out, each measured on all images.
+
+A CPU's cores each take a timestep: a network's own work spreads over them less well than whole timesteps do.
+"""
 
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 
+from fewstep.cores import spread
 from fewstep.denoiser import Denoiser
 from fewstep.modules.sharing import predict_rows
+from fewstep.process import Process
 
 BLOCK = 8  # rows per step of the trainer, whose own work per step is some part of a small network's call
 
@@ -16,6 +21,7 @@ class Estimator(Protocol):
 
     def __len__(self) -> int: ...
     def to(self, device: torch.device) -> None: ...
+    def prepare(self, process: Process) -> None: ...
     def measure(self, denoiser: Denoiser, row: int) -> Any: ...
 
 
@@ -30,6 +36,7 @@ class StatisticsModule(pl.LightningModule):
     def on_predict_start(self) -> None:
         """Move the images once."""
         self.estimator.to(self.device)
+        self.estimator.prepare(self.denoiser.process)
 
     @property
     def blocks(self) -> int:
@@ -40,7 +47,11 @@ class StatisticsModule(pl.LightningModule):
         """What the estimator measures in the rows of one block."""
         first = int(block) * BLOCK
         rows = range(first, min(first + BLOCK, len(self.estimator)))
-        return [self.estimator.measure(self.denoiser, row) for row in rows]
+        return spread(self._measure, rows) if self.device.type == "cpu" else [self._measure(row) for row in rows]
+
+    def _measure(self, row: int) -> Any:
+        with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
+            return self.estimator.measure(self.denoiser, row)
 
 
 def measured_rows(trainer: pl.Trainer, module: StatisticsModule) -> list[Any]:

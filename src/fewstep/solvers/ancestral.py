@@ -45,9 +45,11 @@ class Ancestral:
         x = initial_state(denoiser, schedule, noise)
         for move, i in enumerate(range(schedule.steps, 0, -1), start=1):
             s, t = times[i - 1], times[i]
-            x0 = denoiser(x, t, label).x0
+            prediction = denoiser(x, t, label)
             transition = process.transition(s, t)
-            x = transition.x0_coefficient * x0 + transition.xt_coefficient * x
+            x = transition.x0_coefficient * prediction.x0 + transition.xt_coefficient * x
             if s > 0:
-                x = x + variance.step(process, s, t).sqrt() * noise(move).to(x.device)
-            yield Step(x, x0, s.item(), t.item())
+                x = x + variance.step(process, s, t, prediction.fraction).sqrt().to(x.device) * noise(move).to(
+                    x.device
+                )
+            yield Step(x, prediction.x0, s.item(), t.item())

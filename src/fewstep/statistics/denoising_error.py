@@ -1,135 +1,37 @@
 """e(t) = E‖x_0 − x̂_0(x_t)‖² and the decoder's term, per image: all that the ELBO needs of a model.
 
 One network call per timestep and image fills the whole table of L(s, t): s enters through closed forms alone
-(Watson et al. 2021, §3).
+(Watson et al. 2021, §3), for a learned variance through one scalar (fewstep.statistics.fraction_sums).
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fewstep.denoiser import Denoiser
+from fewstep.data.base import image_numbers
+from fewstep.denoiser import Denoiser, Prediction
 from fewstep.errors import UserError
-from fewstep.files import write_atomically
 from fewstep.likelihood import discretised_gaussian_nats, prior_nats
 from fewstep.noise import Noise
 from fewstep.process import Process
-from fewstep.variance import OptimalVariance, PosteriorVariance, Variance, make_variance
+from fewstep.statistics.fraction_sums import collect_fraction_sums, measure_fraction_sums
+from fewstep.statistics.image_sums import DenoisingError
+from fewstep.statistics.variance_decoder import collect_variance_decoder, measure_variance_decoder
+from fewstep.variance import LearnedVariance, PosteriorVariance
+
+__all__ = ["KIND", "DenoisingError", "DenoisingErrorEstimator", "Estimator", "load"]
 
 KIND = "denoising_error"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenoisingError:
-    """Per-image sums at N grid timesteps, float64, nats.
-
-    Attributes:
-        process: the process of the model.
-        indices: the grid indices, ascending, [N].
-        error: ‖x_0 − x̂_0‖² [N, images].
-        decoder_of_process: −log p(x_0 | x_t) [N, images] with the decoder variance of `posterior` and `beta`.
-        decoder_of_error: the same with the variance of `optimal`, fitted_error.
-        fitted_error: e(t)/D [N] of the split on which `optimal` is fitted; the own mean on that split.
-        prior: KL(q(x_1 | x_0) ‖ p(x_1)) [images].
-        dimensions: D = C·H·W.
-        levels: number of grey levels of the data.
-        split: the split that the images are of; `fitted_split`: the one behind fitted_error.
-        seed: of the noise, one ε per image common to all timesteps.
-        calls: evaluations of the network, images × timesteps.
-    """
-
-    process: Process
-    indices: Tensor
-    error: Tensor
-    decoder_of_process: Tensor
-    decoder_of_error: Tensor
-    fitted_error: Tensor
-    prior: Tensor
-    dimensions: int
-    levels: int
-    split: str
-    fitted_split: str
-    seed: int
-    calls: int
-
-    @property
-    def times(self) -> Tensor:
-        """float64 [N], the times of `indices`."""
-        return self.process.grid[self.indices]
-
-    @property
-    def n_images(self) -> int:
-        """Number of images."""
-        return self.error.shape[1]
-
-    def rows(self, indices: Sequence[int]) -> Tensor:
-        """The rows of the given grid indices.
-
-        Raises:
-            UserError: these statistics lack one of them.
-        """
-        wanted = torch.as_tensor(indices, dtype=torch.int64)
-        rows = torch.searchsorted(self.indices, wanted).clamp(max=len(self.indices) - 1)
-        if not torch.equal(self.indices[rows], wanted):
-            missing = sorted(set(wanted.tolist()) - set(self.indices.tolist()))
-            raise UserError(f"The statistics lack the timesteps {missing[:5]}; estimate them there first.")
-        return rows
-
-    def variance(self, kind: str) -> Variance:
-        """The variance kind, `optimal` with its fit from `fitted_split`."""
-        return make_variance(kind, self.times, self.fitted_error)
-
-    def decoder(self, kind: str) -> Tensor:
-        """−log p(x_0 | x_t) [N, images] under the additive decoder of a variance kind."""
-        return self.decoder_of_error if kind == OptimalVariance.name else self.decoder_of_process
-
-    def save(self, path: Path) -> None:
-        """Write a safetensors file; what is no tensor goes into its header."""
-        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        facts = {name: getattr(self, name) for name in _FACTS} | {
-            "process": self.process.definition,
-            "kind": KIND,
-        }
-        metadata = {"fewstep": json.dumps(facts)}
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
-
-    @classmethod
-    def load(cls, path: Path) -> "DenoisingError":
-        """Read what `save` wrote.
-
-        Raises:
-            UserError: the file is missing, damaged, or of another kind.
-        """
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})["fewstep"])
-                tensors = {name: file.get_tensor(name) for name in _TENSORS}
-            if facts.pop("kind") != KIND:
-                raise UserError(f"{path} does not hold statistics of the kind {KIND}.")
-            process = Process.from_definition(facts.pop("process"))
-            return cls(process=process, **tensors, **{name: facts[name] for name in _FACTS})
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"The statistics file {path} cannot be read: {error}.") from None
-
-
-_TENSORS = ("indices", "error", "decoder_of_process", "decoder_of_error", "fitted_error", "prior")
-_FACTS = ("dimensions", "levels", "split", "fitted_split", "seed", "calls")
+NOISES = ("common", "fresh")
 
 
 class DenoisingErrorEstimator:
     """Measures `DenoisingError` one timestep at a time, so that devices can share the timesteps out.
 
     Args:
-        images: [B, C, H, W] in [-1, 1]; image b takes the noise of index b of its split.
+        images: [B, C, H, W] in [-1, 1]; image b takes the noise of the split's number b.
         labels: int64 [B] where the model is class-conditional.
         split: the split that the images are of.
         levels: number of grey levels.
@@ -137,7 +39,13 @@ class DenoisingErrorEstimator:
         seed: of the noise.
         batch_size: images per network call.
         fitted: statistics of the split that `optimal` is fitted on; where absent, these images themselves.
+        noise: `common`: one ε per image, the same at every timestep; `fresh`: another at every timestep, with
+            which the programme picks lucky timesteps.
+        first: the number of the first image within its split.
+        extensible: keep what lets other images join where `optimal` is fitted on these, as it costs more decoders.
     """
+
+    kind = KIND
 
     def __init__(
         self,
@@ -150,75 +58,105 @@ class DenoisingErrorEstimator:
         seed: int,
         batch_size: int,
         fitted: DenoisingError | None = None,
+        noise: str = "common",
+        first: int = 0,
+        extensible: bool = False,
     ) -> None:
+        if noise not in NOISES:
+            raise UserError(f"There is no noise {noise!r} for statistics; allowed are {', '.join(NOISES)}.")
         self.images = images.to(torch.float64)
         self.labels = labels
-        self.noise = Noise(seed, range(len(images)), images.shape[1:])(0)
+        self.noise = noise
+        self.extensible = extensible and fitted is None
+        self.draw = Noise(seed, image_numbers(split, first + len(images))[first:], images.shape[1:])
+        self.common_noise = self.draw(0)
         self.split, self.levels, self.seed, self.batch_size = split, levels, seed, batch_size
         self.indices = [int(index) for index in indices]
-        self._variances: Tensor | None = None
         self.fitted_error = None if fitted is None else fitted.fitted_error[fitted.rows(self.indices)]
         self.fitted_split = split if fitted is None else fitted.fitted_split
+        self._decoder_variances: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def to(self, device: torch.device) -> None:
         """Move images and noise to a device, once."""
-        self.images, self.noise = self.images.to(device), self.noise.to(device)
+        self.images, self.common_noise = self.images.to(device), self.common_noise.to(device)
         self.labels = None if self.labels is None else self.labels.to(device)
 
-    def measure(self, denoiser: Denoiser, row: int) -> dict[str, Tensor]:
-        """Everything at the timestep of `indices[row]`, one network call per image; tensors on the CPU."""
-        process = denoiser.process
-        t = process.grid[self.indices[row]]
-        x0 = self.images
-        predicted = torch.cat(
-            [
-                self._predict(denoiser, t, slice(first, first + self.batch_size))
-                for first in range(0, len(x0), self.batch_size)
-            ]
-        )
-        error = (x0 - predicted).square().flatten(1).sum(1)
-        if self.fitted_error is None:
-            fitted_error = error.mean() / x0[0].numel()
-        else:
-            fitted_error = self.fitted_error[row].to(x0.device)
-        of_process = self._decoder_variances(process)[row]
-        variances = torch.stack([of_process.to(x0.device), fitted_error]).repeat_interleave(len(x0))
+    def prepare(self, process: Process) -> None:
+        """Work out, once, the variance with which `posterior` and `beta` decode at every row."""
+        self._decoder_variances = PosteriorVariance().decoder(process, process.grid[self.indices])
+
+    def measure(self, denoiser: Denoiser, row: int) -> dict[str, Any]:
+        """Everything at the timestep of `indices[row]`, one network call per image; tensors on the CPU.
+
+        Rows may be measured at once in several threads after `prepare`.
+        """
+        if self._decoder_variances is None:
+            self.prepare(denoiser.process)
+        prediction = self._predict(denoiser, row)
+        measured = self.sums(denoiser.process, row, prediction)
+        return {name: _on_cpu(value) for name, value in measured.items()}
+
+    def sums(self, process: Process, row: int, prediction: Prediction) -> dict[str, Any]:
+        """What is kept of a prediction of all images."""
+        assert self._decoder_variances is not None
+        x0, predicted = self.images, prediction.x0
+        residual = (x0 - predicted).flatten(1)
+        error = residual.square().sum(1)
+        fitted_error = error.mean() / residual.shape[1] if self.fitted_error is None else self.fitted_error[row]
+        of_process = self._decoder_variances[row].to(x0.device)
+        variances = torch.stack([of_process, fitted_error.to(x0.device)]).repeat_interleave(len(x0))
         decoded = discretised_gaussian_nats(  # both decoders in one call
             x0.repeat(2, 1, 1, 1), predicted.repeat(2, 1, 1, 1), variances[:, None, None, None], self.levels
         )
-        measured = {
+        measured: dict[str, Any] = {
             "error": error,
             "decoder_of_process": decoded[: len(x0)],
             "decoder_of_error": decoded[len(x0) :],
             "fitted_error": fitted_error,
         }
-        return {name: value.cpu() for name, value in measured.items()}
+        if self.extensible:
+            measured["by_variance"] = measure_variance_decoder(
+                x0, predicted, fitted_error.to(x0.device), self.levels
+            )
+        if prediction.fraction is not None:
+            t = process.grid[self.indices[row]]
+            measured["fraction"] = measure_fraction_sums(process, t, residual, prediction.fraction.flatten(1))
+            measured["decoder_of_fraction"] = measured["decoder_of_process"]
+            if self.indices[row] == 1:  # where alone the two ends of the learned variance differ
+                variance = LearnedVariance().decoder(process, t, prediction.fraction)
+                measured["decoder_of_fraction"] = discretised_gaussian_nats(x0, predicted, variance, self.levels)
+        return measured
 
-    def _decoder_variances(self, process: Process) -> Tensor:
-        """The variance with which `posterior` and `beta` decode at every row, worked out once."""
-        if self._variances is None:
-            self._variances = PosteriorVariance().decoder(process, process.grid[self.indices])
-        return self._variances
+    def _predict(self, denoiser: Denoiser, row: int) -> Prediction:
+        process, index = denoiser.process, self.indices[row]
+        t = process.grid[index]
+        noise = self.common_noise if self.noise == "common" else self.draw(index).to(self.images.device)
+        predictions = []
+        for first in range(0, len(self.images), self.batch_size):
+            batch = slice(first, first + self.batch_size)
+            x_t = process.add_noise(self.images[batch], t, noise[batch])
+            predictions.append(denoiser(x_t, t, None if self.labels is None else self.labels[batch]))
+        fractions = [prediction.fraction for prediction in predictions if prediction.fraction is not None]
+        return Prediction(
+            torch.cat([prediction.x0 for prediction in predictions]), torch.cat(fractions) if fractions else None
+        )
 
-    def _predict(self, denoiser: Denoiser, t: Tensor, batch: slice) -> Tensor:
-        x0, noise = self.images[batch], self.noise[batch]
-        label = None if self.labels is None else self.labels[batch]
-        return denoiser(denoiser.process.add_noise(x0, t, noise), t, label).x0
-
-    def collect(self, process: Process, measured: Sequence[dict[str, Tensor]]) -> DenoisingError:
+    def collect(self, process: Process, measured: Sequence[dict[str, Any]]) -> DenoisingError:
         """The statistics from what `measure` returned for rows 0 … len − 1, in order.
 
         Raises:
             UserError: the network returned something that is not finite.
         """
-        stacked: dict[str, Any] = {name: torch.stack([row[name] for row in measured]) for name in measured[0]}
-        wrong = ~torch.isfinite(stacked["error"]).all(dim=1)
-        if bool(wrong.any()):
-            at = self.indices[int(wrong.nonzero()[0])]
-            raise UserError(f"The network's output is not finite at grid index {at}; its weights may hold NaN.")
+        of_images = [name for name in measured[0] if isinstance(measured[0][name], Tensor)]
+        stacked: dict[str, Any] = {name: torch.stack([row[name] for row in measured]) for name in of_images}
+        if "fraction" in measured[0]:
+            stacked["fraction"] = collect_fraction_sums([row["fraction"] for row in measured])
+        if self.extensible:
+            stacked["by_variance"] = collect_variance_decoder([row["by_variance"] for row in measured])
+        self._check_finite(stacked)
         return DenoisingError(
             process=process,
             indices=torch.tensor(self.indices),
@@ -230,7 +168,23 @@ class DenoisingErrorEstimator:
             fitted_split=self.fitted_split,
             seed=self.seed,
             calls=len(self.images) * len(self.indices),
+            noise=self.noise,
+            kind=self.kind,
         )
+
+    def _check_finite(self, stacked: dict[str, Any]) -> None:
+        finite = torch.isfinite(stacked["error"]).all(dim=1)
+        if "fraction" in stacked:
+            finite &= torch.isfinite(stacked["fraction"].mean).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            at = self.indices[int((~finite).nonzero()[0])]
+            raise UserError(f"The network's output is not finite at grid index {at}; its weights may hold NaN.")
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu()
+    return tuple(_on_cpu(part) for part in value) if isinstance(value, tuple) else value
 
 
 # What fewstep.artefacts.statistics looks up in every file of this folder.
