@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -162,71 +162,43 @@ def test_a_network_in_training_is_measured_in_evaluation_and_left_as_it_was(expe
     assert model.training
 
 
+def test_a_network_in_evaluation_is_left_in_it_too(expected: dict[int, Schedule]) -> None:
+    model = Dropping().eval()
+    assert search(model, parameterisation="x0") == expected
+    assert not model.training
+
+
+def test_every_module_is_left_in_its_own_mode_even_by_a_failure() -> None:
+    class Failing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen = nn.BatchNorm2d(1).eval()
+
+        def forward(self, x: Tensor, time: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    model = Failing()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        search(model, parameterisation="x0")
+    assert model.training
+    assert not model.frozen.training
+
+
+@pytest.mark.parametrize(
+    "steps", [range(1, 4), {1, 2, 3}, np.arange(1, 4), torch.arange(1, 4), (k for k in (1, 2, 3))]
+)
+def test_steps_may_be_any_whole_numbers(steps: Any, expected: dict[int, Schedule]) -> None:
+    found = search(network("x0"), parameterisation="x0", steps=steps)
+    assert [*found] == [1, 2, 3]
+    assert all(type(K) is int for K in found)
+    assert found[1] == expected[1]
+
+
 def test_a_progress_bar_is_shown_unless_it_is_not_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     search(network("x0"), parameterisation="x0", progress=True)
     assert f"{T}/{T}" in capsys.readouterr().err
     search(network("x0"), parameterisation="x0")
     assert capsys.readouterr().err == ""
-
-
-REFUSED = {
-    "the parameterisation is not stated": (
-        {},
-        "State what the network returns: parameterisation='eps', 'v', 'x0'",
-    ),
-    "an unknown parameterisation": ({"parameterisation": "epsilon"}, "'epsilon'; allowed are eps, v, x0, edm"),
-    "an unknown objective": (
-        {"objective": "elbow"},
-        "no objective 'elbow'; did you mean 'elbo'.* Allowed: .*elbo",
-    ),
-    "an unknown search": ({"search": "dpp"}, "no search 'dpp'; did you mean 'dp'.* Allowed: dp, even, karras"),
-    "no objective where one is needed": ({"objective": None}, "objective"),
-    "no steps": ({"steps": []}, "at least one"),
-    "zero steps": ({"steps": [0]}, "from 1 to 20; given was 0"),
-    "too many steps": ({"steps": [21]}, "from 1 to 20; given was 21"),
-    "repeated steps": ({"steps": [4, 4]}, "given once"),
-    "no images": ({"images": IMAGES[:0]}, "holds no images"),
-    "images without channels": ({"images": IMAGES[:, 0]}, r"\[B, C, H, W\]"),
-    "images in 0 … 16": ({"images": (IMAGES + 1) * 8}, r"\[-1, 1\]"),
-    "whole numbers": ({"images": IMAGES.long()}, "float"),
-    "other grey levels": ({"images": IMAGES, "levels": 256}, "256 grey levels"),
-    "another process's denoiser": (
-        {"process": Process.linear(40)},
-        r"made for Process.cosine\(T=20, .*\); given was Process.linear\(T=40",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_bad_input_is_one_sentence(what: str) -> None:
-    options, sentence = REFUSED[what]
-    given: Any = network("x0")
-    if what == "another process's denoiser":
-        given = Denoiser(given, PROCESS, "x0")
-    elif "parameterisation" not in what:
-        options = {"parameterisation": "x0"} | options
-    with pytest.raises(fewstep.UserError, match=sentence) as raised:
-        search(given, **options)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_parameterisation_beside_a_denoiser_is_refused() -> None:
-    with pytest.raises(fewstep.UserError, match="states its own parameterisation"):
-        search(Denoiser(network("x0"), PROCESS, "x0"), parameterisation="x0")
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_network_that_returns_nan_is_named_with_the_timestep(value: float) -> None:
-    def broken(x: Tensor, time: Tensor) -> Tensor:
-        return torch.where(time[:, None, None, None] == 6, value, x)
-
-    with pytest.raises(fewstep.UserError, match="not finite at grid index 7"):
-        search(broken, parameterisation="x0")
-
-
-def test_a_network_of_another_shape_is_named() -> None:
-    with pytest.raises(fewstep.UserError, match=r"returned shape \(12, 3, 8, 8\) for input \(12, 1, 8, 8\)"):
-        search(lambda x, time: x.expand(-1, 3, -1, -1), parameterisation="x0")
 
 
 # The pipeline

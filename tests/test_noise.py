@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewstep.data.base import SPLITS, image_numbers
 from fewstep.noise import Noise
 
 SHAPE = (1, 4, 4)
@@ -60,3 +61,10 @@ def test_streams_are_uncorrelated() -> None:
 def test_two_steps_of_one_image_never_overlap(step: int) -> None:
     first, second = Noise(0, [0], (2000,))(0)[0], Noise(0, [0], (2000,))(step)[0]
     assert not set(first.tolist()) & set(second.tolist())
+
+
+def test_images_of_different_splits_share_no_noise() -> None:
+    """What judges must not be judged with the very noise that the search has seen."""
+    draws = [Noise(0, image_numbers(split, 3), (2,))(0) for split in SPLITS]
+    values = torch.cat(draws).flatten()
+    assert len(values.unique()) == len(values)

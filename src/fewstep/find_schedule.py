@@ -1,42 +1,51 @@
 """Five lines for somebody with a model in a notebook."""
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fewstep.artefacts.statistics import estimator_class
+from fewstep.artefacts.statistics import StatisticsSettings, estimator_class, grows
 from fewstep.denoiser import Denoiser
 from fewstep.discovery import find
 from fewstep.errors import UserError
 from fewstep.likelihood import check_images
-from fewstep.objectives.base import Objective, Statistics
+from fewstep.noise import check_seed
+from fewstep.objectives.base import Objective
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.base import Search, check_steps
+from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, gives_image_nats, grow
+from fewstep.statistics.interpolation import interpolated
 
 
 def find_schedule(
     denoiser: Denoiser | Callable[..., Tensor],
     process: Process,
     images: Tensor,
-    steps: Sequence[int],
+    steps: Iterable[int],
     objective: str | Objective | None = "elbo",
     search: str | Search = "dp",
     *,
     parameterisation: str | None = None,
     levels: int = 256,
     labels: Tensor | None = None,
+    timesteps: str = "auto",
+    standard_error: float | None = None,
     batch_size: int = 128,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[int, Schedule]:
     """The best schedule of a trained model for every K in `steps`.
 
-    One network call per image and timestep estimates what the objective needs; the search itself calls no
-    network. 128 images are nearly always enough.
+    What the objective needs is estimated with one network call per image at some 40 of the timesteps, and
+    interpolated in between; the search itself calls no network. 128 images are nearly always enough.
 
     Args:
         denoiser: a `Denoiser`, or any callable (x_t, time) → output or (x_t, time, label) → output, with x_t
@@ -50,6 +59,11 @@ def find_schedule(
         parameterisation: what a plain callable returns: `eps`, `v`, `x0` or `edm`; not for a `Denoiser`.
         levels: grey levels of the images.
         labels: int64 [N] where the model is class-conditional.
+        timesteps: `auto`: as many as it takes for schedules that cost at most 0.01 bits/dim more than with all of
+            them, as checks of the interpolation bound it (a hundredth of the cost for objectives that are not in
+            bits/dim; fewstep.statistics.refinement); `all`: every timestep of the process.
+        standard_error: use only as many of the images, from the first, as bring the standard error of the
+            schedules' bits/dim below this; None: all of them.
         batch_size: images per network call.
         seed: of the noise, one ε per image common to all timesteps.
         progress: show a progress bar.
@@ -60,58 +74,142 @@ def find_schedule(
     Raises:
         UserError: anything that does not fit; the sentence says what is allowed.
     """
-    check_images(images, levels, "the images given")
+    check_images(images, levels, "the argument `images`")
+    _check_labels(labels, len(images))
+    check_seed(seed, "seed")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     model = _denoiser(denoiser, process, parameterisation)
-    check_steps(steps, process)
+    wanted = _whole_numbers(steps)
+    check_steps(wanted, process)
     judge: Objective | None = find("objectives", objective)() if isinstance(objective, str) else objective
     how: Search = find("search", search)() if isinstance(search, str) else search
+    needs = _needs(timesteps, standard_error)
     statistics: dict[str, Any] = {}
     if how.needs_objective and judge is not None:
         for kind in judge.needs:
-            statistics[kind] = _estimate(kind, model, images, labels, levels, batch_size, seed, progress)
-    return how(judge if how.needs_objective else None, statistics, model, list(steps))
+            measuring = _Measuring(kind, model, images, labels, levels, batch_size, seed, progress)
+            statistics[kind] = _estimate(measuring, judge, wanted, needs)
+    return how(judge if how.needs_objective else None, statistics, model, wanted)
+
+
+def _whole_numbers(steps: Iterable[int]) -> list[int]:
+    """The K's as plain integers, numpy's and torch's included."""
+    try:
+        return [K if isinstance(K, bool) else operator.index(K) for K in steps]
+    except TypeError:
+        raise UserError(f"steps is {steps!r}; it must be a list of whole numbers, such as [4, 8, 16].") from None
+
+
+def _check_labels(labels: Tensor | None, n: int) -> None:
+    if labels is not None and (not isinstance(labels, Tensor) or labels.shape != (n,)):
+        given = list(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise UserError(f"The labels must be a tensor [{n}], one for each image; given was {given}.")
 
 
 def _denoiser(
     denoiser: Denoiser | Callable[..., Tensor], process: Process, parameterisation: str | None
 ) -> Denoiser:
+    if not isinstance(process, Process):
+        raise UserError(f"The process must be a Process, such as Process.linear(1000); given was {process!r}.")
     if isinstance(denoiser, Denoiser):
         if parameterisation is not None:
             raise UserError("A Denoiser states its own parameterisation; leave `parameterisation` out.")
         if denoiser.process != process:
             raise UserError(f"The denoiser was made for {denoiser.process!r}; given was {process!r}.")
         return denoiser
+    if not callable(denoiser):
+        raise UserError(f"The denoiser must be a callable (x_t, time); given was a {type(denoiser).__name__}.")
     if parameterisation is None:
         raise UserError("State what the network returns: parameterisation='eps', 'v', 'x0' or 'edm'.")
     return Denoiser(denoiser, process, parameterisation)
 
 
-def _estimate(
-    kind: str,
-    denoiser: Denoiser,
-    images: Tensor,
-    labels: Tensor | None,
-    levels: int,
-    batch_size: int,
-    seed: int,
-    progress: bool,
-) -> Statistics:
-    process = denoiser.process
-    estimator = estimator_class(kind)(
-        images.cpu(),
-        labels,
-        split="train",
-        levels=levels,
-        indices=range(1, process.T + 1),
-        seed=seed,
-        batch_size=batch_size,
+def _needs(timesteps: str, standard_error: float | None) -> Needs:
+    if timesteps not in ("auto", "all"):
+        raise UserError(f"timesteps is {timesteps!r}; allowed are auto and all.")
+    if standard_error is not None and not standard_error > 0:
+        raise UserError(f"standard_error is {standard_error!r}; it must be positive, bits/dim, or None.")
+    return Needs(StatisticsSettings.regret if timesteps == "auto" else None, standard_error)
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """What a kind of statistics is measured on."""
+
+    kind: str
+    denoiser: Denoiser
+    images: Tensor
+    labels: Tensor | None
+    levels: int
+    batch_size: int
+    seed: int
+    progress: bool
+
+    def everything(self) -> Any:
+        """The statistics of all images at all timesteps."""
+        estimator = estimator_class(self.kind)(
+            self.images.cpu(),
+            self.labels,
+            split="train",
+            levels=self.levels,
+            indices=range(1, self.denoiser.process.T + 1),
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
+        return self._run(estimator)
+
+    def part(self, indices: Sequence[int], numbers: range, *, extensible: bool) -> Any:
+        """The statistics of the images of some numbers at some grid indices, of a kind that grows."""
+        chosen = slice(numbers.start, numbers.stop)
+        estimator = estimator_class(self.kind)(
+            self.images[chosen].cpu(),
+            None if self.labels is None else self.labels[chosen],
+            split="train",
+            levels=self.levels,
+            indices=indices,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            first=numbers.start,
+            extensible=extensible,
+        )
+        return self._run(estimator)
+
+    def _run(self, estimator: Any) -> Any:
+        parameters = self.denoiser.parameters()
+        estimator.to(next((parameter.device for parameter in parameters), self.images.device))
+        rows = tqdm(range(len(estimator)), desc="statistics", unit="timestep", disable=not self.progress)
+        with _evaluating(self.denoiser), torch.inference_mode():
+            measured = [estimator.measure(self.denoiser, row) for row in rows]
+        return estimator.collect(self.denoiser.process, measured)
+
+
+def _estimate(measuring: _Measuring, objective: Objective, steps: Sequence[int], needs: Needs) -> Any:
+    """The statistics of a kind at all timesteps, measured or interpolated."""
+    kind, n = measuring.kind, len(measuring.images)
+    alone = tuple(objective.needs) == (kind,)
+    if needs == Needs(None, None) or not alone or not grows(kind):
+        return measuring.everything()
+    images_chosen = needs.standard_error is not None
+    if images_chosen and not gives_image_nats(objective):
+        raise UserError(
+            f"standard_error needs an objective that gives every image's value, such as elbo; {objective.name} "
+            "does not. Leave standard_error out."
+        )
+    statistics = GrowingStatistics(
+        partial(measuring.part, extensible=images_chosen), min(FIRST_IMAGES, n) if images_chosen else n
     )
-    estimator.to(images.device)
-    training = denoiser.training
-    denoiser.eval()
-    rows = tqdm(range(len(estimator)), desc="statistics", unit="timestep", disable=not progress)
-    with torch.inference_mode():
-        measured = [estimator.measure(denoiser, row) for row in rows]
-    denoiser.train(training)
-    statistics: Statistics = estimator.collect(process, measured)
-    return statistics
+    grown = grow(statistics, measuring.denoiser.process, [objective], kind, steps, needs, n)
+    return interpolated(grown.measured)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while the block lasts; afterwards every module is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

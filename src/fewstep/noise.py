@@ -16,7 +16,7 @@ LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which training seeds too
 
 def check_seed(seed: int, name: str) -> None:
     """Raise a UserError unless `seed`, a setting called `name`, is a whole number from 0 to 2³² − 1."""
-    if not 0 <= seed <= LARGEST_SEED:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"{name} is {seed}; allowed are whole numbers from 0 to {LARGEST_SEED}.")
 
 

@@ -10,15 +10,14 @@ import pytorch_lightning as pl
 import torch
 
 from fewstep.artefacts.statistics import StatisticsSettings, load_statistics, statistics_of
-from fewstep.backbones.unet import UNet
 from fewstep.data.digits import Digits
-from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.process import Process
 from fewstep.statistics.denoising_error import KIND, DenoisingError
-from fewstep.weights import load_model, save_model
+from fewstep.weights import load_model
 
 T = 12
+PROCESS = Process.cosine(T, 1 / 16)
 SETTINGS = StatisticsSettings(images=6, batch_size=4)
 TRAINER = partial(
     pl.Trainer, accelerator="cpu", devices=1, enable_model_summary=False, enable_progress_bar=False, logger=False
@@ -29,28 +28,9 @@ def no_trainer(**_: Any) -> pl.Trainer:
     raise AssertionError("computed again")
 
 
-def save_random_model(folder: Path, seed: int) -> Path:
-    torch.manual_seed(seed)
-    network = UNet(
-        image_size=8,
-        in_channels=1,
-        out_channels=1,
-        model_channels=8,
-        num_res_blocks=1,
-        channel_mult=[1],
-        attention_resolutions=[],
-        num_heads=1,
-        num_groups=2,
-    )
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    save_model(folder, Denoiser(network, Process.cosine(T, 1 / 16), "v"), (1, 8, 8), 17)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_model(tmp_path_factory.mktemp("weights"), seed=0)
+def weights(tmp_path_factory: pytest.TempPathFactory, save_small_model: Callable[..., Path]) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("weights"), PROCESS)
 
 
 @pytest.fixture
@@ -124,11 +104,13 @@ def test_whatever_changes_the_numbers_has_a_folder_of_its_own(
     assert ask(**more) != ask()
 
 
-def test_other_weights_have_a_folder_of_their_own(ask: Callable[..., Path], tmp_path: Path) -> None:
-    other = save_random_model(tmp_path / "other", seed=1)
+def test_other_weights_have_a_folder_of_their_own(
+    ask: Callable[..., Path], tmp_path: Path, save_small_model: Callable[..., Path]
+) -> None:
+    other = save_small_model(tmp_path / "other", PROCESS, seed=1)
     assert ask(weights=other) != ask()
     # The weights' bytes count, not where they lie.
-    again = save_random_model(tmp_path / "again", seed=0)
+    again = save_small_model(tmp_path / "again", PROCESS)
     assert ask(weights=again, trainer=no_trainer) == ask()
 
 

@@ -27,12 +27,12 @@ class Grey:
     shape = (1, 2, 2)
     levels = 17
 
-    def __init__(self, train: Tensor) -> None:
+    def __init__(self, train: Tensor, test: Tensor) -> None:
+        self.splits = {"train": train, "test": test}
         self.train = train
 
     def images(self, split: str) -> Tensor:
-        assert split == "train"
-        return self.train
+        return self.splits[split]
 
     def labels(self, split: str) -> Tensor:
         raise NotImplementedError
@@ -40,7 +40,7 @@ class Grey:
 
 @pytest.fixture(scope="module")
 def dataset(grey_images: Callable[..., Tensor]) -> Grey:
-    return Grey(grey_images(60).float())
+    return Grey(grey_images(60).float(), grey_images(40, seed=1).float())
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,18 @@ def test_both_errors_are_on_the_same_noise(
     assert not torch.equal(Noise(5, range(N), (1, 2, 2))(0), Noise(0, range(N), (1, 2, 2))(0))
     assert (other.error.mean(1) / measured.error.mean(1) - 1).abs().max() > 0.01
     assert row(dataset, other).value == pytest.approx(1, rel=1e-9)
+
+
+def test_the_covariance_is_the_training_splits_whatever_split_is_measured(
+    dataset: Grey, perfect_denoiser: Callable[..., Denoiser], measure: Callable[..., DenoisingError]
+) -> None:
+    """The linear denoiser of the training images is 1 on test images too; that of the test images is not."""
+    test = dataset.images("test")
+
+    def ratio(images: Tensor) -> float:
+        flat = images.double().flatten(1)
+        linear = perfect_denoiser(PROCESS, torch.cov(flat.T), flat.mean(0))
+        return row(dataset, measure(test[:N], linear, split="test")).value
+
+    assert ratio(dataset.train) == pytest.approx(1, rel=1e-9)
+    assert abs(ratio(test) - 1) > 0.01

@@ -19,7 +19,7 @@ from fewstep.metrics.frechet import FeatureMoments
 from fewstep.modules.classifier import ClassifierModule, accuracy
 from fewstep.modules.progress import Progress
 from fewstep.noise import check_seed
-from fewstep.run import Run, fingerprint, read_record
+from fewstep.run import Run, check_output, fingerprint, read_record
 from fewstep.weights import load_weights, save_weights
 
 EXTRACTOR, REFERENCE = "classifier.safetensors", "reference.safetensors"
@@ -117,7 +117,13 @@ def features_of(
 
 
 def load_features(folder: Path) -> Features:
-    """Read what `features_of` made."""
+    """Read what `features_of` made.
+
+    Raises:
+        UserError: a file is missing, or is not the one that was made.
+    """
+    for name in (EXTRACTOR, REFERENCE):
+        check_output(folder / name)
     facts = read_record(folder)["facts"]
     classifier = Classifier(**facts["config"])
     load_weights(folder / EXTRACTOR, classifier)

@@ -1,10 +1,11 @@
-"""Statistics as artefacts: computed once per (weights, data, kind, images, timesteps, seed), then shared."""
+"""Statistics as artefacts: computed once per (weights, data, kind, images, timesteps, noise, seed)."""
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 
@@ -14,6 +15,7 @@ from fewstep.modules.progress import Progress
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
 from fewstep.run import Run, fingerprint
+from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 FILE = "statistics.safetensors"
@@ -26,23 +28,52 @@ class StatisticsSettings:
 
     Attributes:
         split: the split behind the search; never the one that judges.
-        images: how many of its images, from the first; None for all.
-        seed: of the noise, one ε per image common to all timesteps.
+        images: how many of its images, from the first; None for all; `auto`: 32, doubled until `standard_error`.
+        seed: of the noise.
         batch_size: images per network call.
+        timesteps: `all` of the grid, or `auto`: as many as `regret` asks for, interpolated in between.
+        noise: `common`: one ε per image for all timesteps; `fresh`: another at every timestep.
+        regret: bits/dim that a schedule searched with `timesteps=auto` may cost more than with all timesteps, as
+            bounded by checks of the interpolation; a share of its cost for an objective not in bits/dim.
+        standard_error: of the searched schedules' bits/dim over images, at most, with `images=auto`; the whole
+            split where that does not reach it.
     """
 
     split: str = "train"
-    images: int | None = 128
+    images: int | Literal["auto"] | None = 128
     seed: int = 0
     batch_size: int = 128
+    timesteps: Literal["all", "auto"] = "all"
+    noise: Literal["common", "fresh"] = "common"
+    regret: float = 0.01
+    standard_error: float = 0.05
 
     def __post_init__(self) -> None:
         check_split(self.split, "statistics.split")
         check_seed(self.seed, "statistics.seed")
-        if self.images is not None and self.images < 2:
-            raise UserError(f"Statistics need at least 2 images; statistics.images is {self.images}.")
+        if self.images != "auto" and self.images is not None and (isinstance(self.images, str) or self.images < 2):
+            raise UserError(
+                f"Statistics need at least 2 images; statistics.images is {self.images}, but must be such a "
+                "number, auto, or null for all of the split."
+            )
+        for name, allowed in (("timesteps", ("all", "auto")), ("noise", NOISES)):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"statistics.{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}.")
+        for name in ("regret", "standard_error"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"statistics.{name} is {getattr(self, name)}, but must be positive, bits/dim.")
+        if self.timesteps == "auto" and self.noise == "fresh":
+            raise UserError(
+                "With statistics.noise=fresh no timestep tells of its neighbours, so statistics.timesteps must be "
+                "all, not auto."
+            )
         if self.batch_size < 1:
             raise UserError(f"statistics.batch_size is {self.batch_size}, but must be at least 1.")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what is measured follows from what was measured before."""
+        return self.timesteps == "auto" or self.images == "auto"
 
 
 def load_statistics(kind: str) -> Callable[[Path], Any]:
@@ -55,6 +86,22 @@ def estimator_class(kind: str) -> Callable[..., Any]:
     """What measures the kind."""
     estimator: Callable[..., Any] = importlib.import_module(f"fewstep.statistics.{kind}").Estimator
     return estimator
+
+
+def grows(kind: str) -> bool:
+    """Whether statistics of a kind can be interpolated between timesteps, and joined."""
+    estimator = estimator_class(kind)
+    return isinstance(estimator, type) and issubclass(estimator, DenoisingErrorEstimator)
+
+
+def statistics_trainer(trainer: MakeTrainer, folder: Path, settings: StatisticsSettings) -> pl.Trainer:
+    """The trainer that statistics are measured on."""
+    return trainer(
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=[Progress(f"statistics on {settings.split}")],
+    )
 
 
 def statistics_of(
@@ -88,6 +135,7 @@ def statistics_of(
         "split": settings.split,
         "images": settings.images,
         "seed": settings.seed,
+        "noise": settings.noise,
         "indices": "all" if indices is None else list(indices),
     }
     inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
@@ -97,6 +145,7 @@ def statistics_of(
     with Run(folder, config, inputs) as run:
         if not run.complete:
             denoiser = load_model(weights)
+            assert settings.images != "auto"  # fewstep.artefacts.search_statistics finds the number
             images = checked_images(dataset, settings.split)[: settings.images]
             estimator = estimator_class(kind)(
                 images,
@@ -106,14 +155,10 @@ def statistics_of(
                 indices=range(1, denoiser.process.T + 1) if indices is None else indices,
                 seed=settings.seed,
                 batch_size=settings.batch_size,
+                noise=settings.noise,
                 fitted=None if fitted is None else load_statistics(kind)(fitted),
             )
-            made = trainer(
-                default_root_dir=folder,
-                logger=False,
-                enable_checkpointing=False,
-                callbacks=[Progress(f"statistics on {settings.split}")],
-            )
+            made = statistics_trainer(trainer, folder, settings)
             measured = measured_rows(made, StatisticsModule(denoiser, estimator))
             statistics = estimator.collect(denoiser.process, measured)
             statistics.save(folder / FILE)

@@ -33,6 +33,12 @@ class Dataset(Protocol):
         ...
 
 
+def image_numbers(split: str, n: int) -> range:
+    """The numbers of a split's first n images, unlike those of any other split: noise belongs to them."""
+    first = SPLITS.index(split) << 32
+    return range(first, first + n)
+
+
 def check_split(split: str, name: str) -> None:
     """Raise a UserError unless `split`, a setting called `name`, is one of `SPLITS`."""
     if split not in SPLITS:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, checked_images, image_numbers
 from fewstep.noise import Noise
 from fewstep.results import Result
 from fewstep.statistics.covariance import DataCovariance
@@ -16,7 +16,7 @@ def wiener_row(dataset: Dataset, measured: DenoisingError, labels: Mapping[str, 
     The standard error is that of the ratio at that timestep, e(t)'s over images divided by Wiener's error.
     """
     images = checked_images(dataset, measured.split)[: measured.n_images]
-    noise = Noise(measured.seed, range(len(images)), images.shape[1:])(0)
+    noise = Noise(measured.seed, image_numbers(measured.split, len(images)), images.shape[1:])(0)
     covariance = DataCovariance.of(checked_images(dataset, "train"))
     wiener = covariance.wiener_error(images, noise, measured.process.noise_level(measured.times))
     ratio = measured.error.mean(1) / wiener

@@ -1,0 +1,198 @@
+"""Statistics behind a search as an artefact, measured at as few timesteps and images as the search needs.
+
+They are refined for all objectives and K's of a run together, which name the artefact beside what names any other
+statistics. The file holds what was measured; `load_search_statistics` interpolates it. A run that was cut short
+begins again and ends with the same bits.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fewstep.artefacts.statistics import (
+    FILE,
+    MakeTrainer,
+    StatisticsSettings,
+    estimator_class,
+    grows,
+    load_statistics,
+    statistics_trainer,
+)
+from fewstep.data.base import Dataset, checked_images
+from fewstep.errors import UserError
+from fewstep.modules.statistics import StatisticsModule, measured_rows
+from fewstep.objectives.base import Objective
+from fewstep.results import Result
+from fewstep.run import Run, fingerprint, read_record
+from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, gives_image_nats, grow
+from fewstep.statistics.image_sums import DenoisingError
+from fewstep.statistics.interpolation import interpolated
+from fewstep.weights import MODEL, WEIGHTS, load_model
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What statistics are for.
+
+    Attributes:
+        objectives: those of the run.
+        configs: what each was built from.
+        steps: the K's.
+    """
+
+    objectives: Sequence[Objective]
+    configs: Sequence[Mapping[str, Any]]
+    steps: Sequence[int]
+
+    def reading(self, kind: str) -> "Purpose":
+        """Of these objectives those that read one kind of statistics alone."""
+        chosen = [number for number, objective in enumerate(self.objectives) if tuple(objective.needs) == (kind,)]
+        return replace(
+            self,
+            objectives=[self.objectives[number] for number in chosen],
+            configs=[dict(self.configs[number]) for number in chosen],
+        )
+
+
+def load_search_statistics(kind: str) -> Callable[[Path], Any]:
+    """The function that reads the file of a kind and interpolates what was measured at some timesteps alone."""
+    load = load_statistics(kind)
+    return (lambda path: interpolated(load(path))) if grows(kind) else load
+
+
+def needs_of(settings: StatisticsSettings) -> Needs:
+    """How good the settings ask statistics to be."""
+    return Needs(
+        regret=settings.regret if settings.timesteps == "auto" else None,
+        standard_error=settings.standard_error if settings.images == "auto" else None,
+    )
+
+
+def search_statistics_of(
+    kind: str,
+    root: Path,
+    weights: Path,
+    dataset: Dataset,
+    dataset_config: Mapping[str, Any],
+    settings: StatisticsSettings,
+    trainer: MakeTrainer,
+    purpose: Purpose,
+) -> Path:
+    """The path of the statistics file of a kind for a purpose, computed now unless it lies there already.
+
+    Args:
+        kind: one that grows.
+        root: the folder of all statistics.
+        weights: the folder of the model.
+        dataset: the data.
+        dataset_config: what it was built from, part of the artefact's name.
+        settings: with `auto` timesteps, images or both.
+        trainer: makes the trainer that the network runs on.
+        purpose: what the statistics are for; objectives that do not read this kind alone have no say.
+
+    Raises:
+        UserError: images are `auto` and no objective gives every image's value.
+    """
+    purpose = purpose.reading(kind)
+    if settings.images == "auto" and not any(map(gives_image_nats, purpose.objectives)):
+        raise UserError(
+            "statistics.images=auto needs an objective that gives every image's value, such as elbo; give "
+            "statistics.images a number."
+        )
+    config = {
+        "kind": kind,
+        "dataset": dict(dataset_config),
+        "split": settings.split,
+        "images": settings.images,
+        "timesteps": settings.timesteps,
+        "seed": settings.seed,
+        "noise": settings.noise,
+        "regret": needs_of(settings).regret,
+        "standard_error": needs_of(settings).standard_error,
+        "objectives": list(purpose.configs),
+        "steps": list(purpose.steps),
+    }
+    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
+    folder = root / f"{kind}-{settings.split}-{fingerprint(config, inputs)}"
+    with Run(folder, config, inputs) as run:
+        if not run.complete:
+            denoiser = load_model(weights)
+            images = checked_images(dataset, settings.split)
+            most = len(images) if settings.images in ("auto", None) else min(int(settings.images), len(images))
+            made = statistics_trainer(trainer, folder, settings)
+
+            def measure(indices: Sequence[int], numbers: range) -> DenoisingError:
+                estimator = estimator_class(kind)(
+                    images[numbers.start : numbers.stop],
+                    None,
+                    split=settings.split,
+                    levels=dataset.levels,
+                    indices=indices,
+                    seed=settings.seed,
+                    batch_size=settings.batch_size,
+                    noise=settings.noise,
+                    first=numbers.start,
+                    extensible=settings.images == "auto",
+                )
+                rows = measured_rows(made, StatisticsModule(denoiser, estimator))
+                found: DenoisingError = estimator.collect(denoiser.process, rows)
+                return found
+
+            begun = min(FIRST_IMAGES, most) if settings.images == "auto" else most
+            grown = grow(
+                GrowingStatistics(measure, begun),
+                denoiser.process,
+                purpose.objectives,
+                kind,
+                purpose.steps,
+                needs_of(settings),
+                most,
+            )
+            grown.measured.save(folder / FILE)
+            run.finish(
+                network_calls=grown.calls,
+                device=str(made.strategy.root_device),
+                seed=settings.seed,
+                facts={
+                    "timesteps": len(grown.measured.indices),
+                    "grid_timesteps": denoiser.process.T,
+                    "images": grown.measured.n_images,
+                    "split_images": len(images),
+                    "regret_bound": grown.regret_bound,
+                    "standard_error": None if math.isnan(grown.standard_error) else grown.standard_error,
+                },
+            )
+    return folder / FILE
+
+
+def statistics_rows(
+    folders: Sequence[Path], settings: StatisticsSettings, labels: Mapping[str, Any]
+) -> list[Result]:
+    """What searches did with, and what that may have cost: rows that say so, the kinds together.
+
+    `statistics_timesteps` and `statistics_timesteps_all` count timesteps, `statistics_images` images and
+    `statistics_images_all` those of the split, `statistics_calls` network calls and `statistics_calls_all` those
+    at all timesteps; `statistics_regret_bound` and `statistics_standard_error` are bits/dim.
+    """
+    facts = [record["facts"] | {"calls": record["network_calls"]} for record in map(read_record, folders)]
+    if not facts:
+        return []
+    numbers = {
+        "statistics_timesteps": max(fact["timesteps"] for fact in facts),
+        "statistics_timesteps_all": facts[0]["grid_timesteps"],
+        "statistics_images": max(fact["images"] for fact in facts),
+        "statistics_calls": sum(fact["calls"] for fact in facts),
+        "statistics_calls_all": sum(fact["grid_timesteps"] * fact["images"] for fact in facts),
+    }
+    if settings.timesteps == "auto":
+        numbers["statistics_regret_bound"] = max(fact["regret_bound"] for fact in facts)
+    if settings.images == "auto":
+        numbers["statistics_images_all"] = facts[0]["split_images"]
+        numbers["statistics_standard_error"] = max(fact["standard_error"] for fact in facts)
+        numbers["statistics_standard_error_wanted"] = settings.standard_error
+    return [
+        Result(**labels, metric=metric, value=value, n_images=numbers["statistics_images"], split=settings.split)
+        for metric, value in numbers.items()
+    ]
