@@ -107,11 +107,11 @@ def test_every_kind_that_is_promised_has_a_recipe():
 def test_the_new_objective_is_minimised_exactly(house):
     outputs = _follow(house, "Add an objective")
     error = _statistics(outputs).error.mean(1)
-    # Two steps, the node at grid index n: n e(t_n) + (T − n) e(t_T), by brute force.
+    # Two steps, the node at grid index n: n² e(t_n) + (T − n)² e(t_T), by brute force.
     n = torch.arange(1, T)
-    best = int(n[(n * error[n - 1] + (T - n) * error[-1]).argmin()])
-    assert _schedule(outputs, "reweighted_error_dp", 2).indices == [0, best, T]
-    assert _schedule(outputs, "reweighted_error_dp", 1).indices == [0, T]
+    best = int(n[(n**2 * error[n - 1] + (T - n) ** 2 * error[-1]).argmin()])
+    assert _schedule(outputs, "squared_length_dp", 2).indices == [0, best, T]
+    assert _schedule(outputs, "squared_length_dp", 1).indices == [0, T]
 
 
 def test_the_new_search_finds_the_optimum_where_it_draws_all_there_is(house):

@@ -5,6 +5,7 @@ from fewstep.errors import UserError
 from fewstep.find_schedule import find_schedule
 from fewstep.process import Process
 from fewstep.schedule import Schedule
+from fewstep.search.steps_within import steps_within
 
 __version__ = "0.1.0"
-__all__ = ["Denoiser", "Process", "Schedule", "UserError", "__version__", "find_schedule"]
+__all__ = ["Denoiser", "Process", "Schedule", "UserError", "__version__", "find_schedule", "steps_within"]
