@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from scipy.stats import t as student_t  # type: ignore[import-untyped]
+from scipy.stats import t as student_t
 
 from fewstep.report.estimates import Estimate
 
@@ -19,6 +19,13 @@ class PairedDifference(NamedTuple):
     mean: float
     half_width: float
     seeds: int
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over the seeds; infinite with fewer than two."""
+        if self.seeds < 2:
+            return math.inf
+        return self.half_width / float(student_t.ppf(0.975, self.seeds - 1))
 
     @property
     def is_claim(self) -> bool:

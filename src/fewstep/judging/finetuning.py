@@ -1,0 +1,57 @@
+"""What fine-tuning did to the denoising error at the chosen timesteps and off them; whether it over-fitted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.denoiser import Denoiser
+from fewstep.modules.training import ValidationError
+from fewstep.results import Result
+
+SPLITS = {"validation": "validation", "training": "train"}  # a metric's word for a split
+Series = Mapping[tuple[str, str], ValidationError]  # ("validation" or "training", "on" or "off" the schedule)
+Errors = dict[tuple[str, str], Tensor]  # by the same keys, float64 [N], one error per image
+
+
+def denoising_errors(series: Series, denoiser: Denoiser, device: torch.device) -> Errors:
+    """The errors of a denoiser, image by image; their noise is the same at every call."""
+    denoiser = denoiser.to(device).eval()
+    with torch.inference_mode():
+        return {key: errors.per_image(denoiser, device) for key, errors in series.items()}
+
+
+def error_rows(labels: Mapping[str, Any], before: Errors, best: Errors, last: Errors) -> list[Result]:
+    """The errors of the model before tuning, of the one that is kept, and of the last iteration.
+
+    Besides the means: the kept model's change from before (`…_change_…`), and the last iteration's change from the
+    kept model (`…_change_after_best_…`), each with the standard error of a difference paired over images. A
+    training error that falls after the best validation while the validation error rises is over-fitting.
+    """
+    rows = []
+    for (word, where), errors in before.items():
+        of = dict(labels) | {"n_images": len(errors), "split": SPLITS[word]}
+        kept, end = best[word, where], last[word, where]
+        for metric, tuned, values in (
+            (f"{word}_error_{where}_schedule", False, errors),
+            (f"{word}_error_{where}_schedule", True, kept),
+            (f"last_{word}_error_{where}_schedule", True, end),
+            (f"{word}_change_{where}_schedule", True, kept - errors),
+            (f"{word}_change_after_best_{where}_schedule", True, end - kept),
+        ):
+            value, standard_error = _mean(values)
+            row = Result(**of, metric=metric, value=value, standard_error=standard_error, finetuned=tuned)
+            rows.append(row)
+    return rows
+
+
+def _mean(values: Tensor) -> tuple[float, float | None]:
+    """Mean and, of several values, its standard error."""
+    error = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else None
+    return values.mean().item(), error
+
+
+def count_rows(labels: Mapping[str, Any], counts: Mapping[str, int]) -> list[Result]:
+    """Numbers that tell how a model was tuned, such as its best iteration."""
+    return [Result(**labels, metric=name, value=count, finetuned=True) for name, count in counts.items()]

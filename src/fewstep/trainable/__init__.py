@@ -1,0 +1,1 @@
+"""Which weights fine-tuning trains: one file per choice."""
