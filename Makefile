@@ -9,7 +9,7 @@ BIN := .venv/bin
 # What pip prints that is worth a line on the screen; its errors pass by themselves.
 SHOWN := ^ *Downloading [^ ]+\.(whl|tar\.gz) .*|^Installing collected packages|^ *Building wheel for [^ ]+
 
-.PHONY: help demo test lint benchmarks clean
+.PHONY: help demo test lint benchmarks soak clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' Makefile
@@ -30,9 +30,13 @@ lint: .venv/.installed-dev ## check style, types and the direction of imports
 benchmarks: .venv/.installed-dev ## measure the dynamic programme and the statistics (benchmarks/README.md)
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit; done
 
+# SOAK="--kills 5 --mutations 500 --shorter" makes it a matter of minutes.
+soak: .venv/.installed-dev ## kill runs, fill disks, spoil files: what runs must survive (half an hour; soak/README.md)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m soak $(SOAK)
+
 clean: ## remove the environment, caches and builds; outputs/ stays
 	rm -rf .venv build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks soak examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml
 	$(call install,.)

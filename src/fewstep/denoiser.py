@@ -4,6 +4,7 @@ Every parameterisation is x̂_0 = skip(t) x_t + out(t) F(in(t) x_t, time(t)), so
 (Karras et al. 2022, eq. 7, written there for the edm one alone).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,6 +105,11 @@ class EdmParameterisation:
     time_scale: float = 1.0
     name = "edm"
 
+    def __post_init__(self) -> None:
+        for name in ("sigma_data", "time_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)!r}, but must be positive and finite.")
+
     def scalings(self, process: Process, t: Tensor) -> Scalings:
         alpha, sigma = process.alpha(t), process.noise_level(t)
         total = sigma.square() + self.sigma_data**2
@@ -145,6 +151,12 @@ class Denoiser(nn.Module):
         parameterisation: Parameterisation | str,
     ) -> None:
         super().__init__()
+        if not callable(backbone):
+            raise UserError(f"The backbone is {backbone!r}, but must be a network or another function.")
+        if not isinstance(process, Process):
+            raise UserError(
+                f"The denoiser's process is {process!r}, but must be one, such as Process.cosine(1000)."
+            )
         if isinstance(parameterisation, str):
             if parameterisation not in PARAMETERISATIONS:
                 allowed = ", ".join(PARAMETERISATIONS)
@@ -163,6 +175,11 @@ class Denoiser(nn.Module):
         x = (over_images(scalings.input, x_t) * x_t).to(dtype)
         time = scalings.time.to(device=x.device, dtype=dtype).expand(len(x))
         output = self.backbone(x, time) if label is None else self.backbone(x, time, label)
+        if not isinstance(output, Tensor):
+            raise UserError(
+                f"The network returned a {type(output).__name__}, but must return a tensor; wrap it, as in "
+                "lambda x, t: network(x, t).sample."
+            )
         self.calls += 1
         self.evaluations += len(x)
         output, fraction = self._split(output.to(x_t.dtype), x_t)

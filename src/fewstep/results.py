@@ -58,6 +58,11 @@ COLUMNS = (
 assert set(COLUMNS) == {field.name for field in fields(Result)}
 
 _INTEGERS = ("steps", "nfe", "train_seed", "sample_seed", "n_images")
+_TYPES = dict.fromkeys(_INTEGERS, "Int64") | {
+    "finetuned": "boolean",
+    "value": "float64",
+    "standard_error": "float64",
+}
 
 
 def write_results(path: Path, rows: Iterable[Result]) -> None:
@@ -79,7 +84,7 @@ def read_results(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"There is no results file at {path}.")
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_INTEGERS, "Int64") | {"finetuned": "boolean"})
+        table = pd.read_csv(path, dtype=_TYPES)
     except ValueError as error:  # pandas's own errors are ValueErrors too
         raise UserError(f"The results file {path} is damaged: {error}.") from None
     missing = [column for column in COLUMNS if column not in table.columns]

@@ -27,7 +27,7 @@ from fewstep.provenance import (
 )
 from fewstep.record import COMPLETE, STARTED, read_record, read_started, write_record, write_started
 
-__all__ = ["NOT_OUTPUTS", "Run", "fingerprint", "read_record"]
+__all__ = ["NOT_OUTPUTS", "Run", "check_output", "fingerprint", "read_record"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBI
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
 
 
+_DEEPEST_OUTPUT = 3  # folders between an output and its run's
 _LONGEST_WAIT = 300.0  # seconds between the end of a stage on the first device and on the last
 
 
@@ -55,9 +56,9 @@ class Run:
     incomplete. A second process that enters the same folder waits, then finds the run complete.
 
     Raises:
-        UserError: on entry, if the folder holds anything but this very run, an input is missing or has
-            changed, a marker is damaged, an output is missing, or the folder cannot be written; on exit, if
-            the block failed because a file could not be written.
+        UserError: on entry, if the folder holds anything but this very run, an input is missing, has changed or
+            is not what the run in whose folder it lies wrote, a marker is damaged, an output is missing, or the
+            folder cannot be written; on exit, if the block failed because a file could not be written.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], inputs: Mapping[str, Path] = NO_INPUTS) -> None:
@@ -73,6 +74,8 @@ class Run:
 
     def __enter__(self) -> "Run":
         self._hashed_inputs = hash_inputs(self.inputs)
+        for name, entry in self._hashed_inputs.items():
+            _check_origin(name, self.inputs[name], entry["sha256"])
         if _follows():
             self.complete = (self.folder / COMPLETE).exists()
             return self
@@ -156,6 +159,7 @@ class Run:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
+            self._refuse_another_configuration()
             log.warning("waiting for %s, held by another process", self.folder)
             self._lock.acquire(timeout=-1)
         try:
@@ -206,6 +210,11 @@ class Run:
                 " choose another run name, or remove that folder."
             )
 
+    def _refuse_another_configuration(self) -> None:
+        """Raise at once where the run that holds the lock is not this one; it need not have marked itself yet."""
+        with suppress(FileNotFoundError):
+            self._compare(read_started(self.folder))
+
     def _compare(self, marker: Mapping[str, Any]) -> None:
         """Raise if `marker` is of another configuration or of other inputs."""
         differing = differences(marker["config"], self.config)
@@ -236,6 +245,25 @@ class Run:
             hidden = any(part.startswith(".") for part in parts)
             if path.is_file() and not hidden and parts[0] not in (STARTED, COMPLETE, *NOT_OUTPUTS):
                 yield path
+
+
+def check_output(path: Path) -> None:
+    """Raise a UserError unless a file is there, and is what the complete run in whose folder it lies wrote."""
+    hashed = hash_inputs({path.name: path})
+    _check_origin(path.name, path, hashed[path.name]["sha256"])
+
+
+def _check_origin(name: str, path: Path, digest: str) -> None:
+    """Raise if an input lies in a complete run's folder, but is not the file that this run wrote."""
+    for folder in list(Path(path).parents)[:_DEEPEST_OUTPUT]:
+        if (folder / COMPLETE).is_file():
+            written = read_record(folder)["outputs"].get(Path(path).relative_to(folder).as_posix(), digest)
+            if written != digest:
+                raise UserError(
+                    f"The input '{name}' ({path}) is not the one that the run in {folder} wrote; restore it, or"
+                    " remove that folder to run it again."
+                )
+            return
 
 
 def _remove_leftovers(folder: Path, name: str) -> None:

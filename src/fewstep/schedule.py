@@ -162,6 +162,10 @@ class Schedule:
             raise UserError("Its times must be a list of finite numbers.")
         if not isinstance(content["process"], dict) or not isinstance(provenance, dict):
             raise UserError("Its process and its provenance must be JSON objects.")
+        try:
+            json.dumps(provenance, allow_nan=False, ensure_ascii=False).encode("utf-8")
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"Its provenance cannot be written to a file again: {error}.") from None
         schedule = cls(times, Process.from_definition(content["process"]), provenance)
         if content["steps"] != schedule.steps:
             raise UserError(f"It says steps = {content['steps']!r} but holds {schedule.steps + 1} times.")

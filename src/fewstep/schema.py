@@ -30,6 +30,7 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _FREE = Any | Mapping[str, Any]
+_LARGEST_INTEGER = 2**63 - 1  # what a tensor can hold or have
 _CLOSE = 0.6
 _CLOSE_PREFIX = 0.75
 _MOST_OPTIONS = 30
@@ -75,6 +76,8 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
 def _check_value(path: str, value: Any, annotation: Any, keys: Sequence[str]) -> None:
     if value == MISSING:
         raise UserError(f"{shown(path)} must be given; it is {described(annotation)}.")
+    if isinstance(value, int) and not -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
+        raise UserError(f"{shown(path)} is a whole number beyond ±2⁶³, which no setting can be.")
     if isinstance(value, Mapping) and _TARGET in value:
         _check_target(path, value, keys)
     elif not accepts(value, annotation):

@@ -1,18 +1,21 @@
 """A model on disk: `weights.safetensors` for its tensors and `model.yaml` for everything else."""
 
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.denoiser import PARAMETERISATIONS, Denoiser
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
 from fewstep.process import Process
+from fewstep.schema import check
 
 WEIGHTS, MODEL = "weights.safetensors", "model.yaml"
 BACKBONES = "fewstep.backbones."
@@ -54,14 +57,23 @@ def load_model(folder: Path | str) -> Denoiser:
     folder = Path(folder)
     model = read_model(folder)
     try:
-        backbone = _backbone_class(model["backbone"])(**model["config"])
+        backbone_class, config = _backbone_class(model["backbone"]), model["config"]
+        _check_sizes(config, model["shape"])
         arguments = dict(model["parameterisation"])
-        parameterisation = PARAMETERISATIONS[arguments.pop("name")](**arguments)
+        parameterisation_class = PARAMETERISATIONS[arguments.pop("name")]
+        check({"config": {**config, "_target_": model["backbone"]}}, None)
+        check({"parameterisation": {**arguments, "_target_": _dotted(parameterisation_class)}}, None)
+        parameterisation = parameterisation_class(**arguments)
         process = Process.from_definition(model["process"])
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
+        with torch.device("meta"):
+            outline = backbone_class(**config)
+    except UserError as error:
+        raise UserError(f"The model file {folder / MODEL} does not describe a model. {error}") from None
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"The model file {folder / MODEL} does not describe a model: {error}.") from None
+    # Compared before it is made: a damaged model file may describe one that no memory holds.
+    _check_names_and_shapes(folder / WEIGHTS, outline)
+    backbone = backbone_class(**config)
     load_weights(folder / WEIGHTS, backbone)
     return Denoiser(backbone, process, parameterisation).eval()
 
@@ -70,14 +82,28 @@ def read_model(folder: Path) -> dict[str, Any]:
     """The content of a folder's `model.yaml`."""
     path = folder / MODEL
     try:
-        model = yaml.safe_load(path.read_text(encoding="utf-8"))
+        model = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except OSError as error:
         raise UserError(f"The model file {path} cannot be read: {error.strerror or error}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # the parser lets through whatever a number, a date or deep nesting raises
         raise UserError(f"The model file {path} is not valid YAML: {error}.") from None
     if not isinstance(model, dict):
         raise UserError(f"The model file {path} does not describe a model.")
+    shape, levels = model.get("shape"), model.get("levels")
+    if not isinstance(shape, list) or len(shape) != 3 or not all(_is_whole(size, 1) for size in shape):
+        raise UserError(f"The model file {path} must give its images' shape as a list of C, H and W.")
+    if not _is_whole(levels, 2):
+        raise UserError(f"The model file {path} must give levels, a whole number of grey levels from 2 on.")
     return model
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases, with which few lines can stand for more values than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*) are not allowed in it")
+        return super().compose_node(parent, index)
 
 
 def save_weights(path: Path, network: nn.Module) -> None:
@@ -97,18 +123,47 @@ def load_weights(path: Path, network: nn.Module) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read: {error}.") from None
     expected = network.state_dict()
-    faults = [f"{name} is missing" for name in expected if name not in tensors]
-    faults += [f"{name} is not of this model" for name in tensors if name not in expected]
+    faults = _misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})
+    for name in expected.keys() & tensors.keys():
+        if not _same_kind(tensors[name], expected[name]):
+            faults.append(f"{name} holds {tensors[name].dtype} instead of {expected[name].dtype}")
+        elif not tensors[name].isfinite().all():
+            faults.append(f"{name} holds NaN or infinity")
+    _refuse(path, sorted(faults))
+    network.load_state_dict(tensors)
+
+
+def _check_names_and_shapes(path: Path, network: nn.Module) -> None:
+    """As `load_weights` checks them, from the file's header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The weights {path} cannot be read: {error}.") from None
+    _refuse(path, _misfits(network.state_dict(), shapes))
+
+
+def _misfits(expected: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> list[str]:
+    faults = [f"{name} is missing" for name in expected if name not in shapes]
+    faults += [f"{name} is not of this model" for name in shapes if name not in expected]
     faults += [
-        f"{name} has shape {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
+        f"{name} has shape {shapes[name]} instead of {list(expected[name].shape)}"
         for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
+        if name in shapes and shapes[name] != list(expected[name].shape)
     ]
-    faults += [f"{name} holds NaN or infinity" for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    return faults
+
+
+def _same_kind(given: Tensor, expected: Tensor) -> bool:
+    """Whether both hold real numbers, or both whole ones; 8-bit floats need scales that no file of ours has."""
+    real = given.is_floating_point() and given.dtype.itemsize > 1
+    return real == expected.is_floating_point() and not given.is_complex()
+
+
+def _refuse(path: Path, faults: Sequence[str]) -> None:
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise UserError(f"The weights {path} do not fit the model: {'; '.join(faults[:3])}{more}.")
-    network.load_state_dict(tensors)
 
 
 def _backbone_class(path: str) -> type[nn.Module]:
@@ -121,3 +176,20 @@ def _backbone_class(path: str) -> type[nn.Module]:
     except (ImportError, AttributeError):
         raise UserError(f"There is no backbone {path!r}.") from None
     return found
+
+
+def _check_sizes(config: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise unless a backbone takes images of the model's shape; its tensors do not tell the image's size."""
+    if not isinstance(config, dict):
+        raise UserError(f"Its config is {config!r}, but must be a section of settings.")
+    for name, size in (("in_channels", shape[0]), ("image_size", shape[1])):
+        if config.get(name, size) != size:
+            raise UserError(f"Its config.{name} is {config[name]!r}, but its shape is {list(shape)}.")
+
+
+def _dotted(found: Callable[..., Any]) -> str:
+    return f"{found.__module__}.{found.__qualname__}"
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -26,6 +26,8 @@ from fewstep.backbones.blocks import (
 )
 from fewstep.errors import UserError
 
+MOST_BLOCKS = 1000  # of a level: far beyond any network, so that a damaged file ends soon
+
 
 class UNet(nn.Module):
     """A UNet with attention, conditioned on a timestep and, where it has classes, on a label.
@@ -199,6 +201,11 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_res_blocks"):
         if config[name] < 1:
             raise UserError(f"{name}={config[name]} is given to the UNet; it must be at least 1")
+    if not 0 <= config["dropout"] <= 1:
+        raise UserError(f"dropout={config['dropout']} is given to the UNet; it is a probability, from 0 to 1")
+    if config["num_res_blocks"] > MOST_BLOCKS:
+        given = config["num_res_blocks"]
+        raise UserError(f"num_res_blocks={given} is given to the UNet; it must be at most {MOST_BLOCKS}")
     size, factors, places = config["image_size"], config["channel_mult"], config["attention_resolutions"]
     if not factors or size % 2 ** (len(factors) - 1):
         raise UserError(
