@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ from traceback import walk_tb
 from typing import Any
 
 import hydra
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,8 +31,8 @@ TRACEBACK = "FEWSTEP_TRACEBACK"
 
 
 def shortened(name: str, longest: int = 120) -> str:
-    """A job's overrides as the name of one folder: no slashes, and a hash in place of what is too long."""
-    name = name.replace("/", "_")
+    """A name as that of one folder: no slashes, not the folder above, and a hash in place of what is too long."""
+    name = re.sub(r"^\.+$", "_", name.replace("/", "_"))
     if len(name) <= longest:
         return name or "job"
     return f"{name[:longest]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -39,21 +42,21 @@ OmegaConf.register_new_resolver("shortened", shortened, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _job(composed: DictConfig) -> None:
-    """One job: a single run, or one of a sweep."""
+def _job(composed: DictConfig) -> Path | None:
+    """One job: a single run, or one of a sweep; returns the folder of its report."""
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     settings: dict[str, Any] = {str(key): value for key, value in plain.items()}
     try:
         check(settings, Config)
-        _run(Config(**settings))
+        return _run(Config(**settings))
     except UserError as error:
         if os.environ.get(TRACEBACK):
             raise
         sys.exit(f"fewstep: {error}")  # here, because Hydra would print the job's overrides first
 
 
-def _run(config: Config) -> None:
+def _run(config: Config) -> Path | None:
     import torch  # heavy imports only for a configuration that is sound
 
     from fewstep.pipeline import Pipeline
@@ -61,7 +64,35 @@ def _run(config: Config) -> None:
     _quieten_lightning()
     if config.threads:
         torch.set_num_threads(config.threads)
-    print(Pipeline(config, build).run())
+    pipeline = Pipeline(config, build)
+    print(pipeline.run())
+    return pipeline.reported
+
+
+class Study(Callback):
+    """At the end of a sweep over parts: what their reports show together, in one page."""
+
+    def __init__(self) -> None:
+        self.reports: dict[str, Path] = {}
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Remember where a part's report lies."""
+        if job_return.status is JobStatus.COMPLETED and job_return.return_value is not None and config.part:
+            self.reports[config.part] = job_return.return_value
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the page."""
+        from fewstep.report.study import write_study
+
+        if self.reports:
+            page = Path(config.outputs) / config.name / "results.md"
+            try:
+                write_study(page, self.reports)
+            except Exception as error:  # Hydra would turn it into a warning, and success
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                sys.exit(f"fewstep: {error}")
+            print(f"The study: {page}")
 
 
 def build(node: Any) -> Any:
@@ -94,7 +125,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get(TRACEBACK) or not _of_the_command_line(error):
             raise
-        sys.exit(f"fewstep: {explained(error)}")
+        sys.exit(f"fewstep: {UserError(explained(error))}")
 
 
 def _of_the_command_line(error: Exception) -> bool:
@@ -134,7 +165,12 @@ def explained(error: Exception) -> str:
 
 
 def _groups() -> list[str]:
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+    """The groups as a command names them: with their place, such as loss@pretrain.loss, where they have one."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        choices = hydra.compose("config", return_hydra_config=True).hydra.runtime.choices
+    named = {str(choice).partition("@")[0]: str(choice) for choice in choices}
+    folders = (path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+    return sorted(named.get(folder, folder) for folder in folders)
 
 
 def _keys() -> list[str]:

@@ -18,11 +18,13 @@ class Config:
     Attributes:
         stage: how far to go; every stage first completes those that it needs.
         name: the experiment's name, the folder of its runs under `outputs`.
+        part: which part of an experiment of several this is, or None; it names the report.
         run_name: the name of every run's folder; None names each after its configuration.
         outputs: where runs go.
         seed: of weights, batches and fine-tuning.
         steps: the K's that schedules are searched for.
         variance: the variance kind of objectives and stochastic solvers.
+        decoder: the decoder's convention of objectives, and of what is judged unless evaluation.decoders says.
         levels: grey levels of the data; the dataset sets it.
         data_std: standard deviation of the data per pixel; the dataset sets it.
         threads: threads of a CPU; None for all.
@@ -42,11 +44,13 @@ class Config:
 
     stage: str
     name: str
+    part: str | None
     run_name: str | None
     outputs: str
     seed: int
     steps: Sequence[int]
     variance: str
+    decoder: str
     levels: int
     data_std: float
     threads: int | None
@@ -66,7 +70,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UserError(f"There is no stage {self.stage!r}; allowed are {', '.join(STAGES)}.")
-        for key, name in (("name", self.name), ("run_name", self.run_name)):
+        for key, name in (("name", self.name), ("part", self.part), ("run_name", self.run_name)):
             if name is not None and (name in ("", ".", "..") or "/" in name or "\\" in name):
                 raise UserError(f"{key} is {name!r}, but names a folder: one word without slashes.")
         check_seed(self.seed, "seed")
@@ -79,8 +83,22 @@ class Config:
             )
         if not self.schedule_optimizer:
             raise UserError("No schedule optimizer is chosen; set schedule_optimizer to one or a list of them.")
+        for name, node in self.schedule_optimizer.items():
+            _check_schedule_optimizer(f"schedule_optimizer.{name}", node)
         if self.statistics.get("split") == self.evaluation.get("split"):
             raise UserError(
                 f"Schedules would be searched and judged on the same split, {self.evaluation.get('split')!r}; "
                 "set statistics.split and evaluation.split to different ones."
             )
+
+
+def _check_schedule_optimizer(path: str, node: Mapping[str, Any]) -> None:
+    surplus = sorted(node.keys() - {"objective", "search"})
+    if surplus:
+        raise UserError(f"{path}.{surplus[0]} is not a setting; {path} takes an objective and a search.")
+    if not isinstance(node.get("search"), Mapping):
+        raise UserError(f"{path}.search is {node.get('search')!r}, but must be a section that describes a search.")
+    if not isinstance(node.get("objective"), Mapping | None):
+        raise UserError(
+            f"{path}.objective is {node['objective']!r}, but must be null or a section that describes it."
+        )

@@ -9,16 +9,16 @@ from typing import Any
 
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.config import Config
+from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.discovery import find
 from fewstep.errors import UserError
 from fewstep.judging.cost import cost_rows
 from fewstep.objectives.base import Objective, Statistics
-from fewstep.schedule import Schedule
 from fewstep.search.base import check_steps
 from fewstep.shared import Shared
-from fewstep.stages.evaluate import Subject, evaluate, evaluate_reference, samples_file
-from fewstep.stages.finetune import Finetuning, finetune
+from fewstep.stages.evaluate import NOTHING_UNTUNED, Subject, evaluate, evaluate_reference, samples_file
+from fewstep.stages.finetune import WHICH, Finetuning, Tuned, finetune, network_of
 from fewstep.stages.report import Sources, report
 from fewstep.stages.search import schedule_file, search
 from fewstep.statistics.denoising_error import KIND
@@ -33,6 +33,9 @@ class Pipeline:
         config: the configuration, resolved.
         build: instantiates a node of it.
 
+    Attributes:
+        reported: the folder of the report, once there is one.
+
     Raises:
         UserError: a setting that some stage would refuse later.
     """
@@ -41,6 +44,8 @@ class Pipeline:
         self.config, self.build = config, build
         self.shared = Shared(config, build)
         self.finetuning: Finetuning | None = build(config.finetune) if config.finetune else None
+        self.reported: Path | None = None
+        self._labels: dict[Path, str] = {}  # of the folders of evaluations
         self._searched: dict[tuple[str, str], dict[int, Path]] = {}
         self._check()
 
@@ -57,14 +62,21 @@ class Pipeline:
             self.build(node)
         for name in self.shared.evaluation.sample_steps.keys() - c.solver.keys():
             find("solvers", name)  # a solver that is not chosen may be named, but not one that does not exist
-        if self.finetuning is not None and c.stage in ("finetune", "evaluate", "report"):
-            name, K = self.tuned_optimizer, self.finetuning.steps
-            if name not in c.schedule_optimizer or K not in c.steps:
-                raise UserError(
-                    f"finetune asks for {name} at {K} steps; this run searches "
-                    f"{', '.join(c.schedule_optimizer)} at {', '.join(map(str, c.steps))} steps. "
-                    "Set finetune.steps and finetune.schedule_optimizer to one of these, or finetune=none."
-                )
+        if c.stage in ("finetune", "evaluate", "report"):
+            self._check_tuned(model)
+        if c.stage in ("evaluate", "report"):
+            self._check_judged()
+
+    def _check_judged(self) -> None:
+        evaluation, fewest = self.shared.evaluation, min(self.config.steps)
+        for decoder in evaluation.decoders:
+            for variance in evaluation.variances:
+                needed = DECODERS[decoder].fewest_steps(variance)
+                if fewest < needed:
+                    raise UserError(
+                        f"steps holds {fewest}, but the decoder {decoder!r} needs at least {needed} steps under "
+                        f"{variance} variance; leave it out, or set evaluation.decoders=[additive]."
+                    )
 
     def run(self) -> str:
         """Run up to the configured stage; returns what to tell the user."""
@@ -75,11 +87,8 @@ class Pipeline:
             found = [path for name in c.schedule_optimizer for path in self.search(name, c.variance).values()]
             return "Schedules:\n" + "\n".join(str(path) for path in found)
         if c.stage == "finetune":
-            return (
-                "No fine-tuning is configured; set finetune=restricted."
-                if self.tuned is None
-                else (f"The tuned model: {self.tuned[0]}")
-            )
+            models = [f"The tuned model: {tuned.weights}" for tuned in self.tuned]
+            return "\n".join(models) or "No fine-tuning is configured; set finetune=restricted."
         if c.stage == "evaluate":
             return "Results:\n" + "\n".join(str(folder / "results.csv") for folder in self.evaluated)
         return self.report()
@@ -115,12 +124,13 @@ class Pipeline:
         weights, objective = self.shared.weights, self.objective(name, variance)
         provenance: dict[str, Any] = {"schedule_optimizer": name, "search": node["search"]}
         config: dict[str, Any] = {"schedule_optimizer": node, "steps": list(c.steps), "weights": weights.name}
-        files: dict[str, Path] = {}
+        statistics: dict[str, tuple[Path, Callable[[Path], Any]]] = {}
         if objective is not None:
             node["objective"] = self._objective_node(name, variance)
             provenance |= {"objective": node["objective"], "split": self.shared.statistics.split}
             config["statistics"] = c.statistics
-            files = {kind: self.shared.fitted_statistics(kind, weights) for kind in objective.needs}
+            statistics = {kind: self.shared.search_statistics(kind, weights) for kind in objective.needs}
+            config |= self.shared.chosen
         label = f"{name}-{variance}" if self.depends_on_variance(name) else name
         folder = self.shared.folder("search", label, config)
         log.info("search      %s", folder)
@@ -131,7 +141,7 @@ class Pipeline:
             provenance,
             objective,
             self.build(node["search"]),
-            {kind: (path, load_statistics(kind)) for kind, path in files.items()},
+            statistics,
             weights,
             list(c.steps),
             c.seed,
@@ -142,33 +152,54 @@ class Pipeline:
     # Fine-tuning
 
     @property
-    def tuned_optimizer(self) -> str:
-        """Whose schedule the model is tuned for."""
-        assert self.finetuning is not None
-        return self.finetuning.schedule_optimizer or list(self.config.schedule_optimizer)[-1]
+    def tuned_schedules(self) -> list[tuple[str, int]]:
+        """(schedule optimizer, K) of every schedule that a model is tuned for; none where none is configured."""
+        settings = self.finetuning
+        if settings is None:
+            return []
+        names = settings.schedule_optimizers or tuple(self.config.schedule_optimizer)[-1:]
+        return [(name, K) for name in names for K in settings.all_steps]
+
+    def _check_tuned(self, model: Denoiser) -> None:
+        c = self.config
+        if self.finetuning is not None:
+            self.finetuning.trainable.prepare(network_of(model))
+        for name, K in self.tuned_schedules:
+            if name not in c.schedule_optimizer or K not in c.steps:
+                raise UserError(
+                    f"finetune asks for {name} at {K} steps; this run searches "
+                    f"{', '.join(c.schedule_optimizer)} at {', '.join(map(str, c.steps))} steps. "
+                    "Set finetune.steps and finetune.schedule_optimizer to some of these, or finetune=none."
+                )
 
     @cached_property
-    def tuned(self) -> tuple[Path, Path] | None:
-        """The folder of the tuned model and the schedule file behind it; None where none is configured."""
-        settings, c = self.finetuning, self.config
-        if settings is None:
-            return None
-        name, weights = self.tuned_optimizer, self.shared.weights
-        schedule = self.search(name, c.variance)[settings.steps]
+    def tuned(self) -> list[Tuned]:
+        """Every tuned model."""
+        return [self._tuned(name, K) for name, K in self.tuned_schedules]
+
+    def _tuned(self, name: str, steps: int) -> Tuned:
+        settings, c, weights = self.finetuning, self.config, self.shared.weights
+        assert settings is not None
+        assert c.finetune is not None
+        schedule = self.search(name, c.variance)[steps]
         objective = self.objective(name, c.variance)
         config = {
-            "finetune": c.finetune,
+            "finetune": {key: value for key, value in c.finetune.items() if key not in WHICH},
+            "steps": steps,
             "schedule": schedule.parents[1].name,
             "weights": weights.name,
             "dataset": c.dataset,
             "trainer": self.shared.arithmetic,
             "seed": c.seed,
         }
-        folder = self.shared.folder("finetune", f"{name}-k{settings.steps:03d}", config)
+        folder = self.shared.folder("finetune", f"{name}-k{steps:03d}", config)
 
         def statistics() -> Statistics:
             kinds = () if objective is None else objective.needs
-            return {kind: load_statistics(kind)(self.shared.fitted_statistics(kind, weights)) for kind in kinds}
+            at = self.shared.judged_at([schedule])
+            return {
+                kind: load_statistics(kind)(self.shared.fitted_statistics(kind, weights, at)) for kind in kinds
+            }
 
         log.info("finetune    %s", folder)
         finetune(
@@ -183,26 +214,25 @@ class Pipeline:
             self.shared.trainer,
             self.shared.logging,
             c.seed,
-            self.shared.labels(name) | {"steps": settings.steps},
+            self.shared.labels(name) | {"steps": steps},
         )
-        return self.shared.charge("finetune", name, folder), schedule
+        return Tuned(name, steps, self.shared.charge("finetune", name, folder), schedule)
 
     # Evaluation
 
     @cached_property
     def evaluated(self) -> list[Path]:
-        """The folders of every evaluation of this configuration, and of the fine-tuning behind one."""
+        """The folders of every evaluation of this configuration, and of the fine-tuning behind them."""
         variances = self.shared.evaluation.variances
         folders = []
         for name in self.config.schedule_optimizer:
             files = {variance: self.search(name, variance) for variance in variances}
             folders.append(self._evaluate(name, name, self.shared.weights, files, None, finetuned=False))
-        if self.tuned is not None:
-            (weights, schedule), name = self.tuned, self.tuned_optimizer
+        for name, steps, weights, schedule in self.tuned:
             judged = [self.config.variance] if self.depends_on_variance(name) else variances
-            files = {variance: {Schedule.load(schedule).steps: schedule} for variance in judged}
-            folder = self._evaluate(name, f"{name} (tuned)", weights, files, [schedule], finetuned=True)
-            folders += [folder, weights]
+            files = {variance: {steps: schedule} for variance in judged}
+            label = f"{name}-k{steps:03d}-tuned"
+            folders += [self._evaluate(name, label, weights, files, [schedule], finetuned=True), weights]
         return [*folders, self._evaluate_reference()]
 
     def _evaluate(
@@ -216,35 +246,56 @@ class Pipeline:
         finetuned: bool,
     ) -> Path:
         c, shared = self.config, self.shared
-        fitted = shared.fitted_statistics(KIND, weights, schedules)
-        judging = shared.judging_statistics(KIND, weights, fitted, schedules)
+        schedules = schedules or shared.judged_at([path for by_K in files.values() for path in by_K.values()])
+        kinds = dict.fromkeys(kind for node in c.solver.values() for kind in self.build(node).needs)
+        fitted = {kind: shared.fitted_statistics(kind, weights, schedules) for kind in kinds}
+        judging = self._judging(weights, schedules)
         config = {
             "evaluation": c.evaluation,
             "solver": c.solver,
             "features": asdict(shared.features),
+            "statistics": c.statistics,
             "weights": weights.name,
             "schedules": {
                 v: sorted({path.parents[1].name for path in by_K.values()}) for v, by_K in files.items()
             },
         }
-        folder = shared.folder("evaluate", label.replace(" (tuned)", "-tuned"), config)
+        config |= shared.chosen
+        untuned: Mapping[str, Path] = NOTHING_UNTUNED
+        if finetuned:
+            config["untuned"] = shared.weights.name
+            untuned = self._judging(shared.weights, schedules and shared.judged_at(schedules))
+        folder = shared.folder("evaluate", label, config)
+        self._labels[folder] = label
         sampled = c.variance if c.variance in files else next(iter(files))
         labels = shared.labels(name) | {"finetuned": finetuned}
         subject = Subject(weights, files, sampled, self.depends_on_variance(name), labels)
         log.info("evaluate    %s", folder)
-        evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed)
+        evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed, untuned)
         return shared.charge("evaluate", name, folder)
+
+    def _judging(self, weights: Path, schedules: Sequence[Path] | None) -> dict[str, Path]:
+        """Decoder → the statistics with which it judges a model, `optimal` variances fitted behind the search."""
+        kinds = {decoder: DECODERS[decoder].statistics for decoder in self.shared.evaluation.decoders}
+        return {
+            decoder: self.shared.judging_statistics(
+                kind, weights, self.shared.fitted_statistics(kind, weights, schedules), schedules
+            )
+            for decoder, kind in kinds.items()
+        }
 
     def _evaluate_reference(self) -> Path:
         """The full grid, the floor and the health of the network."""
         c, shared = self.config, self.shared
-        fitted = shared.fitted_statistics(KIND, shared.weights)
-        judging = shared.judging_statistics(KIND, shared.weights, fitted)
+        whole = shared.judged_at([]) is None  # the full grid is judged only where all of it is measured
+        fitted = shared.search_statistics(KIND, shared.weights)[0]
+        judging = self._judging(shared.weights, None) if whole else {}
         config = {
             "evaluation": c.evaluation,
             "features": asdict(shared.features),
+            "statistics": c.statistics,
             "weights": shared.weights.name,
-        }
+        } | shared.chosen
         folder = shared.folder("evaluate", "reference", config)
         labels = shared.labels() | {"finetuned": False}
         log.info("evaluate    %s", folder)
@@ -257,15 +308,16 @@ class Pipeline:
         """Gather everything; returns the table for the terminal and where the report lies."""
         c = self.config
         config = {"evaluated": [folder.name for folder in self.evaluated], "name": c.name}
-        folder = self.shared.folder("report", "", config)
+        folder = self.shared.folder("report", c.part or "", config)
         sources = Sources(
             results=[path / "results.csv" for path in self.evaluated],
-            costs=cost_rows(self.shared.spent, self.shared.labels()),
+            costs=[*cost_rows(self.shared.spent, self.shared.labels()), *self.shared.statistics_rows()],
             schedules=[path for name in c.schedule_optimizer for path in self.search(name, c.variance).values()],
             samples=self._samples(),
         )
         log.info("report      %s", folder)
-        table = report(folder, config, sources, f"fewstep: {c.name}")
+        table = report(folder, config, sources, f"fewstep: {c.name}{f', {c.part}' if c.part else ''}")
+        self.reported = folder
         return f"{table}\nThe report: {folder / 'report.html'}"
 
     def _samples(self) -> dict[str, dict[str, Path]]:
@@ -273,10 +325,11 @@ class Pipeline:
         pictures: dict[str, dict[str, Path]] = {}
         for solver in self.config.solver:
             for K in self.config.steps:
-                files = {
-                    folder.name.partition("-seed")[0]: samples_file(folder, solver, K) for folder in self.evaluated
+                rows = {
+                    self._labels[folder].replace(f"-k{K:03d}", ""): path
+                    for folder in self.evaluated
+                    if folder in self._labels and (path := samples_file(folder, solver, K)).exists()
                 }
-                rows = {label: path for label, path in files.items() if path.exists()}
                 if rows:
                     pictures[f"{solver}, {K} steps; a column starts from the same noise in every row"] = rows
         return pictures

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,28 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from fewstep.artefacts.features import FeatureSettings, features_of, load_features
-from fewstep.artefacts.statistics import StatisticsSettings, statistics_of
+from fewstep.artefacts.search_statistics import (
+    Purpose,
+    load_search_statistics,
+    search_statistics_of,
+    statistics_rows,
+)
+from fewstep.artefacts.statistics import StatisticsSettings, grows, load_statistics, statistics_of
 from fewstep.config import Config
 from fewstep.data.base import SPLITS, Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.judging.cost import Spent
 from fewstep.judging.settings import Evaluation, Judge
+from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
-from fewstep.run import fingerprint
+from fewstep.objectives.elbo import ElboObjective
+from fewstep.results import Result
+from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.pretrain import Pretraining, pretrain
+from fewstep.statistics.denoising_error import KIND
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +82,17 @@ class Shared:
         for split in SPLITS:
             checked_images(dataset, split)
         with torch.inference_mode():
-            model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1])
+            prediction = model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1])
+        if self.pretraining.loss.learns_variance:
+            require_fraction(prediction, self.pretraining.loss.name)
+        if prediction.fraction is None and "learned" in (self.config.variance, *self.evaluation.variances):
+            raise UserError(
+                "The variance kind 'learned' needs a network with a variance head, such as "
+                "model=unet_digits_learned; this one has none. Allowed without one are posterior, beta, optimal."
+            )
         try:
             self.trainer(logger=False, enable_checkpointing=False)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise UserError(f"The settings under trainer cannot be used: {' '.join(str(error).split())}") from None
 
     def folder(self, stage: str, label: str, config: Mapping[str, Any]) -> Path:
@@ -122,9 +140,86 @@ class Shared:
         pretrain(folder, config, make_denoiser, self.dataset, self.pretraining, self.trainer, self.logging, c.seed)
         return self.charge("pretrain", None, folder)
 
+    @cached_property
+    def purpose(self) -> Purpose:
+        """What statistics behind a search are for: every objective of this configuration, under every variance.
+
+        The negative ELBO is one of them in any case, because it judges every schedule.
+        """
+        variances = sorted({self.config.variance, *self.evaluation.variances})
+        configs: list[dict[str, Any]] = []
+        for optimizer in self.config.schedule_optimizer.values():
+            node = optimizer.get("objective") or {}
+            nodes = [{**node, "variance": name} for name in variances] if "variance" in node else [dict(node)]
+            configs += [config for config in nodes if config and config not in configs]
+        purpose = Purpose([self.build(config) for config in configs], configs, list(self.config.steps))
+        if purpose.reading(KIND).objectives:
+            return purpose
+        judges = [ElboObjective(variance) for variance in variances]
+        named = [{"judge": judge.name, "variance": judge.variance} for judge in judges]
+        return replace(purpose, objectives=[*purpose.objectives, *judges], configs=[*configs, *named])
+
+    def search_statistics(self, kind: str, weights: Path) -> tuple[Path, Callable[[Path], Any]]:
+        """The file of the statistics behind a search, and the function that reads it for all timesteps.
+
+        With `auto` settings the file holds some timesteps, and what lies between them is interpolated.
+        """
+        purpose = self.purpose.reading(kind)
+        if not self.statistics.adaptive or not grows(kind) or not purpose.objectives:
+            return self.fitted_statistics(kind, weights), load_statistics(kind)
+        log.info("statistics  %s on %s, %s", kind, self.statistics.split, weights)
+        path = search_statistics_of(
+            kind,
+            self.root / "statistics",
+            weights,
+            self.dataset,
+            self.config.dataset,
+            self.statistics,
+            self.trainer,
+            purpose,
+        )
+        self.charge("statistics", None, path.parent)
+        return path, load_search_statistics(kind)
+
+    @cached_property
+    def _adaptive(self) -> list[Path]:
+        """The folders of the statistics that `auto` settings have decided on."""
+        if not self.statistics.adaptive:
+            return []
+        kinds = dict.fromkeys(kind for objective in self.purpose.objectives for kind in objective.needs)
+        growing = [kind for kind in kinds if grows(kind) and self.purpose.reading(kind).objectives]
+        return [self.search_statistics(kind, self.weights)[0].parent for kind in growing]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What `auto` settings add to the configuration of runs that read statistics: which ones they led to.
+
+        They are refined for all objectives of a run, so its own settings do not name them. Empty without `auto`.
+        """
+        return {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+
+    def statistics_rows(self) -> list[Result]:
+        """What `auto` settings saved and lost; none without them."""
+        return statistics_rows(self._adaptive, self.statistics, self.labels())
+
+    @cached_property
+    def _fitted_settings(self) -> StatisticsSettings:
+        """The settings with a number of images: as many as were needed for the search."""
+        if self.statistics.images != "auto":
+            return self.statistics
+        needed = [int(read_record(folder)["facts"]["images"]) for folder in self._adaptive]
+        return replace(self.statistics, images=max(needed))
+
+    def judged_at(self, schedules: Sequence[Path]) -> Sequence[Path] | None:
+        """The schedules whose timesteps alone are measured to judge them; None for all of the grid.
+
+        What judges is never interpolated.
+        """
+        return schedules if self.statistics.timesteps == "auto" else None
+
     def fitted_statistics(self, kind: str, weights: Path, schedules: Sequence[Path] | None = None) -> Path:
-        """Statistics of the split behind the search; with `schedules` at their timesteps alone."""
-        path = self._statistics(kind, weights, self.statistics, _indices(schedules), None)
+        """Statistics of the split behind the search, all measured; with `schedules` at their timesteps alone."""
+        path = self._statistics(kind, weights, self._fitted_settings, _indices(schedules), None)
         self.charge("statistics" if schedules is None else "evaluate", None, path.parent)
         return path
 

@@ -36,7 +36,7 @@ def drawn(figure: Figure, panel: int, colour: str) -> list[tuple[list[float], li
 def test_likelihood_lines_and_full_grid_are_the_results(synthetic_rows: MakeRows) -> None:
     rows = synthetic_rows()
     figure = likelihood_plot(likelihood_panels(rows), styles(optimizers(rows)))
-    for i, variance in enumerate(("posterior", "beta", "optimal")):
+    for i, variance in enumerate(("optimal", "posterior", "beta")):
         ax = figure.axes[i]
         assert ax.get_title(loc="left") == f"{variance} variance"
         assert ax.get_xscale() == "log"

@@ -8,13 +8,13 @@ from fewstep.metrics.bits_per_dim import BitsPerDim
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.schedule import Schedule
-from fewstep.statistics.denoising_error import KIND, DenoisingError
+from fewstep.statistics.image_sums import DenoisingError
 
 
 def likelihood_row(
-    statistics: DenoisingError, schedule: Schedule, variance: str, labels: Mapping[str, Any]
+    statistics: DenoisingError, schedule: Schedule, variance: str, decoder: str, labels: Mapping[str, Any]
 ) -> Result:
-    """Bits/dim of a schedule on the images of `statistics`.
+    """Bits/dim of a schedule on the images of `statistics`, which are of the kind that the decoder needs.
 
     Raises:
         UserError: the schedule, or the optimal variance, comes from the very split that judges it.
@@ -25,9 +25,9 @@ def likelihood_row(
             f"A likelihood searched or fitted on the split {statistics.split!r} cannot be judged on it too; "
             "set evaluation.split to another."
         )
-    objective = ElboObjective(variance)
+    objective = ElboObjective(variance, decoder)
     metric = BitsPerDim(statistics.dimensions, sync_on_compute=False)  # every device holds all images here
-    metric.update(objective.image_nats({KIND: statistics}, schedule))
+    metric.update(objective.image_nats({statistics.kind: statistics}, schedule))
     value, standard_error = metric.compute()
     return Result(
         **labels,
@@ -37,7 +37,7 @@ def likelihood_row(
         steps=schedule.steps,
         nfe=schedule.steps,
         variance=variance,
-        decoder=objective.decoder,
+        decoder=decoder,
         n_images=statistics.n_images,
         split=statistics.split,
     )

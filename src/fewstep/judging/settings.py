@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 
 from fewstep.artefacts.features import Features
 from fewstep.data.base import check_split
+from fewstep.decoders import DECODERS
 from fewstep.errors import UserError
 from fewstep.noise import check_seed
 from fewstep.sampling import ROWS
@@ -22,6 +23,7 @@ class Evaluation:
         split: the split whose images judge the likelihood; never the one behind the search.
         images: how many of them, from the first; None for all.
         variances: the variance kinds under which bits/dim are measured.
+        decoders: the decoder's conventions under which they are.
         samples: images per Fréchet distance.
         sample_seeds: one Fréchet distance for each; the noise is the same in every row.
         sample_steps: solver → the K's that it samples at, as far as they are among the run's steps; a solver that
@@ -32,7 +34,8 @@ class Evaluation:
 
     split: str = "test"
     images: int | None = None
-    variances: Sequence[str] = VARIANCES
+    variances: Sequence[str] = ("posterior", "beta", "optimal")
+    decoders: Sequence[str] = ("additive",)
     samples: int = 1000
     sample_seeds: Sequence[int] = (0, 1)
     sample_steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -44,9 +47,17 @@ class Evaluation:
         for variance in self.variances:
             if variance not in VARIANCES:
                 raise UserError(f"evaluation.variances holds {variance!r}; allowed are {', '.join(VARIANCES)}.")
+        for decoder in self.decoders:
+            if decoder not in DECODERS or not DECODERS[decoder].tabular:
+                tabular = [name for name, convention in DECODERS.items() if convention.tabular]
+                raise UserError(f"evaluation.decoders holds {decoder!r}; allowed are {', '.join(tabular)}.")
         for seed in self.sample_seeds:
             check_seed(seed, "An entry of evaluation.sample_seeds")
-        for name, entries in (("variances", self.variances), ("sample_seeds", self.sample_seeds)):
+        for name, entries in (
+            ("variances", self.variances),
+            ("decoders", self.decoders),
+            ("sample_seeds", self.sample_seeds),
+        ):
             if not entries or len(set(entries)) < len(entries):
                 raise UserError(f"evaluation.{name} is {list(entries)}, but must name at least one, each once.")
         if self.images is not None and self.images < 2:

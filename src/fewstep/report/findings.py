@@ -6,8 +6,9 @@ from typing import NamedTuple
 from fewstep.report.fid_findings import distance_findings, floor_findings, rank_findings
 from fewstep.report.finetuning_findings import finetuning_findings
 from fewstep.report.likelihood_findings import likelihood_findings
-from fewstep.report.printing import count, listing, number
+from fewstep.report.printing import count, listing, number, span
 from fewstep.report.rows import (
+    VARIANCES,
     distinct,
     fid_metrics,
     fid_panels,
@@ -15,6 +16,7 @@ from fewstep.report.rows import (
     of_metric,
     validation_panels,
 )
+from fewstep.report.statistics_findings import statistics_findings
 from fewstep.results import Result
 
 LARGEST_WIENER_RATIO = 1.05
@@ -33,13 +35,35 @@ def findings(rows: Sequence[Result]) -> list[Finding]:
     distances = [panel for metric in fid_metrics(rows) for panel in fid_panels(rows, metric)]
     quality = [*distance_findings(distances), *rank_findings(bits, distances), *floor_findings(distances)]
     topics = [
-        Finding("Likelihood.", likelihood_findings(bits)),
+        Finding("Likelihood.", [*likelihood_findings(bits), *steps_within_findings(rows)]),
         Finding("Sample quality.", quality),
-        Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows))),
+        Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows), rows)),
+        Finding("Few network calls.", statistics_findings(rows)),
         Finding("Health of the network.", health_findings(rows)),
         Finding("Not shown.", limits(rows)),
     ]
     return [topic for topic in topics if topic.sentences]
+
+
+def steps_within_findings(rows: Sequence[Result]) -> list[str]:
+    """How many steps are enough, under `optimal` variance, or else under the first one measured."""
+    near = [row for row in rows if row.metric.startswith("steps_within_") and not row.finetuned]
+    variances = distinct((row.variance for row in near), VARIANCES)
+    if not variances:
+        return []
+    fewest: dict[float, list[int]] = {}
+    for row in near:
+        if row.variance == variances[0]:
+            tolerance = float(row.metric.removeprefix("steps_within_"))
+            fewest.setdefault(tolerance, []).append(round(row.value))
+    parts = [
+        f"within {tolerance:g} bits/dim with K = {span(ks, 0)}"
+        for tolerance, ks in sorted(fewest.items(), reverse=True)
+    ]
+    return [
+        f"How many steps are enough: under {variances[0]} variance the best schedule stays {listing(parts)} of "
+        "the full grid, on the images that the search has seen."
+    ]
 
 
 def health_findings(rows: Sequence[Result]) -> list[str]:

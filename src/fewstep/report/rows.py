@@ -11,8 +11,8 @@ from fewstep.results import Result
 
 KNOWN_ORDER = ("even", "quadratic", "log_snr", "karras", "tangent")
 FIXED_RULES = frozenset(name for name, search in named("search").items() if not search.needs_objective)
-VARIANCES = ("posterior", "beta", "optimal")
-SOLVERS = ("ddim", "ancestral")
+VARIANCES = ("optimal", "posterior", "beta", "learned")
+SOLVERS = ("ddim", "heun", "dpmpp_2m", "ancestral")
 FULL_GRID = "full"
 REAL_DATA = "data"
 
@@ -62,8 +62,8 @@ def fid_metrics(rows: Sequence[Result]) -> list[str]:
 
 
 def likelihood_panels(rows: Sequence[Result]) -> list[Panel]:
-    """Bits/dim on the test split, one panel per variance kind and decoder convention."""
-    rows = [row for row in rows if row.metric == "bits_per_dim" and row.split in ("test", None)]
+    """Bits/dim on held-out images, one panel per variance kind and decoder convention."""
+    rows = [row for row in rows if row.metric == "bits_per_dim" and row.split != "train"]
     order = optimizers(rows)
     panels = []
     for variance in _kinds(rows, "variance", VARIANCES):

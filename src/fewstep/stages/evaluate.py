@@ -3,25 +3,34 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fewstep.artefacts.statistics import load_statistics
 from fewstep.data.base import Dataset
+from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.files import write_atomically
+from fewstep.judging.above_full_grid import above_full_grid_row
 from fewstep.judging.frechet import floor_row, frechet_row
 from fewstep.judging.health import wiener_row
 from fewstep.judging.likelihood import likelihood_row
+from fewstep.judging.likelihood_change import likelihood_change_row
 from fewstep.judging.settings import Judge
+from fewstep.judging.steps_within import steps_within_rows
 from fewstep.results import Result, write_results
 from fewstep.run import Run
 from fewstep.sampling import sample, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.base import device_of
-from fewstep.statistics.denoising_error import KIND, DenoisingError
+from fewstep.statistics.denoising_error import DenoisingError
+from fewstep.statistics.interpolation import interpolated
 from fewstep.weights import MODEL, WEIGHTS, load_model
+
+NOTHING_UNTUNED: Mapping[str, Path] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,10 @@ def evaluate(
     config: Mapping[str, Any],
     subject: Subject,
     judge: Judge,
-    fitted_statistics: Path,
-    judging_statistics: Path,
+    solver_statistics: Mapping[str, Path],
+    judging_statistics: Mapping[str, Path],
     seed: int,
+    untuned_statistics: Mapping[str, Path] = NOTHING_UNTUNED,
 ) -> None:
     """Measure one subject; writes `results.csv` and the first samples of every sampled schedule.
 
@@ -59,15 +69,18 @@ def evaluate(
         config: what decides its numbers.
         subject: what is measured.
         judge: what it is measured with.
-        fitted_statistics: of the split that `optimal` variances are fitted on.
-        judging_statistics: of the split that judges.
+        solver_statistics: kind → statistics that some solver needs, of the split behind the search.
+        judging_statistics: decoder → the statistics that it needs, of the split that judges.
         seed: recorded.
+        untuned_statistics: the same of the model before it was tuned, where it was: told is the change in
+            bits/dim too, paired over images.
     """
     inputs = {
         "weights": subject.weights / WEIGHTS,
         "model": subject.weights / MODEL,
-        "fitted statistics": fitted_statistics,
-        "judging statistics": judging_statistics,
+        **{f"{kind} of solvers": path for kind, path in solver_statistics.items()},
+        **{f"judging statistics, {decoder}": path for decoder, path in judging_statistics.items()},
+        **{f"untuned statistics, {decoder}": path for decoder, path in untuned_statistics.items()},
     }
     for variance, files in subject.schedule_files.items():
         inputs |= {f"schedule of {K} steps, {variance} variance": path for K, path in files.items()}
@@ -75,8 +88,9 @@ def evaluate(
         if run.complete:
             return
         denoiser = load_model(subject.weights)
-        rows = _likelihood_part(subject, DenoisingError.load(judging_statistics))
-        statistics = {KIND: DenoisingError.load(fitted_statistics)}
+        judged = _loaded(judging_statistics)
+        rows = _likelihood_part(subject, judged) + _change_part(subject, judged, _loaded(untuned_statistics))
+        statistics = {kind: load_statistics(kind)(path) for kind, path in solver_statistics.items()}
         for name, solver in judge.solvers.items():
             solver.fit(statistics)
             rows += _sampling_part(folder, subject, judge, denoiser, name)
@@ -84,17 +98,41 @@ def evaluate(
         run.finish(network_calls=denoiser.evaluations, device=str(device_of(denoiser)), seed=seed)
 
 
-def _likelihood_part(subject: Subject, judged: DenoisingError) -> list[Result]:
+def _loaded(statistics: Mapping[str, Path]) -> dict[str, DenoisingError]:
+    """Decoder → its statistics."""
+    return {decoder: load_statistics(DECODERS[decoder].statistics)(path) for decoder, path in statistics.items()}
+
+
+def _likelihood_part(subject: Subject, judged: Mapping[str, DenoisingError]) -> list[Result]:
     rows = []
     for number, (variance, files) in enumerate(subject.schedule_files.items()):
         for path in files.values():
             schedule = Schedule.load(path)
-            rows.append(likelihood_row(judged, schedule, variance, subject.labels))
+            rows += [
+                likelihood_row(statistics, schedule, variance, decoder, subject.labels)
+                for decoder, statistics in judged.items()
+            ]
+            rows += [
+                above_full_grid_row(statistics, schedule, variance, decoder, subject.labels)
+                for decoder, statistics in judged.items()
+                if len(statistics.indices) == schedule.process.T
+            ]
             if subject.depends_on_variance:
                 rows += _node_rows(schedule, variance, subject.labels)
             elif number == 0:
                 rows += _node_rows(schedule, None, subject.labels)
     return rows
+
+
+def _change_part(
+    subject: Subject, judged: Mapping[str, DenoisingError], untuned: Mapping[str, DenoisingError]
+) -> list[Result]:
+    return [
+        likelihood_change_row(judged[decoder], before, Schedule.load(path), variance, decoder, subject.labels)
+        for decoder, before in untuned.items()
+        for variance, files in subject.schedule_files.items()
+        for path in files.values()
+    ]
 
 
 def _node_rows(schedule: Schedule, variance: str | None, labels: Mapping[str, Any]) -> list[Result]:
@@ -137,21 +175,30 @@ def evaluate_reference(
     judge: Judge,
     dataset: Dataset,
     fitted_statistics: Path,
-    judging_statistics: Path,
+    judging_statistics: Mapping[str, Path],
     labels: Mapping[str, Any],
     seed: int,
 ) -> None:
     """Write the `results.csv` of the full grid, of real images against real images, and of e(t) over Wiener's."""
-    inputs = {"fitted statistics": fitted_statistics, "judging statistics": judging_statistics}
+    inputs = {
+        "fitted statistics": fitted_statistics,
+        **{f"judging statistics, {decoder}": path for decoder, path in judging_statistics.items()},
+    }
     with Run(folder, config, inputs) as run:
         if run.complete:
             return
-        fitted, judged = DenoisingError.load(fitted_statistics), DenoisingError.load(judging_statistics)
-        process = judged.process
+        fitted, judged = DenoisingError.load(fitted_statistics), _loaded(judging_statistics)
+        process = fitted.process
         everything = Schedule(process.grid, process)
         full = dict(labels) | {"schedule_optimizer": "full", "finetuned": False}
         accuracy, n_test = judge.features.accuracy, judge.features.n_test
-        rows = [likelihood_row(judged, everything, variance, full) for variance in judge.settings.variances]
+        rows = [
+            likelihood_row(statistics, everything, variance, decoder, full)
+            for decoder, statistics in judged.items()
+            for variance in judge.settings.variances
+        ]
+        for variance in judge.settings.variances:
+            rows += steps_within_rows(interpolated(fitted), variance, labels)
         rows += [
             floor_row(dataset, judge.features, judge.metric, labels),
             wiener_row(dataset, fitted, labels),

@@ -14,7 +14,7 @@ from fewstep.files import write_atomically
 from fewstep.report.page import write_report
 from fewstep.report.rows import read_rows
 from fewstep.results import Result, read_results, write_results
-from fewstep.run import Run
+from fewstep.run import Run, check_output
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ def report(folder: Path, config: Mapping[str, Any], sources: Sources, title: str
     inputs = {f"results {number}": path for number, path in enumerate(sources.results)}
     with Run(folder, config, inputs) as run:
         if not run.complete:
+            samples = [path for rows in sources.samples.values() for path in rows.values()]
+            for path in (*sources.schedules, *samples):
+                check_output(path)
             for path in sources.schedules:
                 write_atomically(folder / "schedules" / path.name, path.read_bytes())
             measured = [row for path in sources.results for row in read_rows(read_results(path))]
