@@ -2,8 +2,10 @@
 
     python benchmarks/statistics_stage.py
 
-The stage does everything: noising, the network, per-image errors, two decoder terms, collection and the file.
-Exits non-zero below the ratio that the project promises.
+The stage does everything: noising, the network, per-image errors, decoder terms, what a learned variance needs,
+collection and the file. It is measured for the demo's small network, with a variance head and without one; which
+variance kinds a table is made for later costs it nothing more. Exits non-zero below the ratio that the project
+promises.
 """
 
 import argparse
@@ -12,8 +14,10 @@ import time
 from pathlib import Path
 from statistics import median
 
+import hydra
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 
 from fewstep.__main__ import CONF, build
 from fewstep.data.digits import Digits
@@ -21,7 +25,8 @@ from fewstep.denoiser import Denoiser
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.statistics.denoising_error import DenoisingErrorEstimator
 
-PROMISED = 0.9
+PROMISED = 0.95
+MODELS = {"posterior, beta, optimal": "unet_digits", "and learned": "unet_digits_learned"}
 
 
 def stage(denoiser: Denoiser, images: torch.Tensor, timesteps: int, path: Path) -> float:
@@ -61,13 +66,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    import hydra
-    from omegaconf import OmegaConf
+    print(f"{arguments.images} images × {arguments.timesteps} timesteps, {torch.get_num_threads()} threads")
+    print(f"{'':28}{'stage, calls/s':>16}{'bare calls/s':>14}   ratio, median of pairs")
+    medians = [measure(kinds, model, arguments) for kinds, model in MODELS.items()]
+    if min(medians) < PROMISED:
+        raise SystemExit(f"below the promised {PROMISED}")
 
+
+def measure(kinds: str, model: str, arguments: argparse.Namespace) -> float:
+    """Print a line of the table; returns its ratio."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose("config"), resolve=True)
+        config = OmegaConf.to_container(hydra.compose("config", [f"model={model}"]), resolve=True)
     assert isinstance(config, dict)
     denoiser = build(config["model"]).eval()
+    for parameter in denoiser.parameters():  # some layers of a new network are zero
+        torch.nn.init.normal_(parameter, std=0.05)
     images = Digits().images("train")[: arguments.images]
     rates: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -80,13 +93,10 @@ def main() -> None:
                 rates.append(pair)
     calls = arguments.timesteps * arguments.images
     ratios = sorted(network / whole for whole, network in rates)
-    print(f"{arguments.images} images × {arguments.timesteps} timesteps, {torch.get_num_threads()} threads")
-    print(f"{'':24}{'calls/s, median':>18}")
-    print(f"{'statistics stage':24}{calls / median(whole for whole, _ in rates):18.0f}")
-    print(f"{'bare network calls':24}{calls / median(network for _, network in rates):18.0f}")
-    print(f"ratio, median of {len(ratios)} pairs: {median(ratios):.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})")
-    if median(ratios) < PROMISED:
-        raise SystemExit(f"below the promised {PROMISED}")
+    whole, network = (median(seconds) for seconds in zip(*rates, strict=True))
+    spread = f"{median(ratios):.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})"
+    print(f"{kinds:28}{calls / whole:16.0f}{calls / network:14.0f}   {spread}")
+    return median(ratios)
 
 
 if __name__ == "__main__":

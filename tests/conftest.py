@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
 
+from fewstep.backbones.unet import UNet
 from fewstep.denoiser import Denoiser
 from fewstep.process import Process
 from fewstep.statistics.denoising_error import DenoisingError, DenoisingErrorEstimator
+from fewstep.weights import save_model
 
 settings.register_profile("fewstep", deadline=None, max_examples=40, derandomize=True, database=None)
 settings.load_profile("fewstep")
@@ -97,6 +100,31 @@ def grey_images() -> Callable[..., Tensor]:
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(n, *shape, generator=generator, dtype=torch.float64)
         return (uniform.square() * levels).floor() / (levels - 1) * 2 - 1
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_small_model() -> Callable[..., Path]:
+    """(folder, process, seed) → the folder, with a model for digits of 8 channels, random in every layer."""
+
+    def make(folder: Path, process: Process, seed: int = 0) -> Path:
+        torch.manual_seed(seed)
+        network = UNet(
+            image_size=8,
+            in_channels=1,
+            out_channels=1,
+            model_channels=8,
+            num_res_blocks=1,
+            channel_mult=[1],
+            attention_resolutions=[],
+            num_heads=1,
+            num_groups=2,
+        )
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        save_model(folder, Denoiser(network, process, "v"), (1, 8, 8), 17)
+        return folder
 
     return make
 

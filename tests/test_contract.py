@@ -56,6 +56,13 @@ def settings(*overrides: str) -> dict[str, Any]:
     return {str(key): value for key, value in composed.items()}
 
 
+def as_commanded(group: str) -> str:
+    """A group with its place, where it has one: `loss@pretrain.loss`."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        choices = hydra.compose("config", return_hydra_config=True).hydra.runtime.choices
+    return next((choice for choice in choices if choice.partition("@")[0] == group), group)
+
+
 def checked(*overrides: str) -> Config:
     composed = settings(*overrides)
     check(composed, Config)
@@ -96,7 +103,7 @@ class Tiny:
 @pytest.fixture(scope="module", params=names("process"))
 def tiny(request: pytest.FixtureRequest) -> Tiny:
     """For every process of conf/."""
-    config = checked(f"process={request.param}", *TINY)
+    config = checked(f"process={request.param}", "model=unet_digits_learned", *TINY)  # serves every variance kind
     torch.manual_seed(0)
     denoiser = build(config.model).eval()
     for parameter in denoiser.parameters():  # some layers of a new network are zero, and hide all others
@@ -141,8 +148,9 @@ def test_the_groups_are_those_that_are_promised() -> None:
 
 @pytest.mark.parametrize("group, name", files(), ids=[f"{group}/{name}" for group, name in files()])
 def test_every_file_composes_and_builds(group: str, name: str, tmp_path: Any) -> None:
-    choice = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
-    config = checked(choice, *TINY, f"outputs={tmp_path}")
+    choice = f"{group}=[{name}]" if group in LISTS else f"{as_commanded(group)}={name}"
+    learned = ["model=unet_digits_learned"] if group == "loss" else []  # which every loss can train
+    config = checked(choice, *learned, *TINY, f"outputs={tmp_path}")
     Pipeline(config, build)
     assert list(tmp_path.iterdir()) == []
 
@@ -324,3 +332,30 @@ def test_every_solver_refuses_a_schedule_of_another_process(name: str, tiny: Tin
     schedule = Schedule.on_grid([0, 3, T], Process.cosine(T, 0.01))
     with pytest.raises(fewstep.UserError, match=r"made for Process.cosine\(T=24, smallest_noise_level=0.01\)"):
         next(iter(solver(tiny.denoiser, schedule, Noise(0, range(1), (1, 8, 8)))))
+
+
+# Losses
+
+
+@pytest.mark.parametrize("process", names("process"))
+@pytest.mark.parametrize("name", names("loss"))
+def test_every_loss_is_named_after_its_file_and_has_a_slope_at_every_timestep(name: str, process: str) -> None:
+    """Also below the first one, where the neighbour is the data."""
+    choices = [f"loss@pretrain.loss={name}", "model=unet_digits_learned", f"process={process}"]
+    config = checked(*choices, *TINY)
+    torch.manual_seed(0)
+    loss, denoiser = build(config.pretrain["loss"]), build(config.model)
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    times = loss.time_distribution(denoiser.process)
+    drawn = times.draw((torch.arange(T, dtype=torch.float64) + 0.5) / T)
+    assert loss.name == name
+    assert torch.equal(drawn.t, denoiser.process.grid[1:])
+    x0 = Digits().images("train")[:T]
+    losses = loss(denoiser, x0, drawn.s, drawn.t, torch.randn(x0.shape), T)
+    assert losses.shape == (T,)
+    assert torch.isfinite(losses).all()
+    for one in losses:
+        slopes = torch.autograd.grad(one, denoiser.parameters(), retain_graph=True)
+        assert all(torch.isfinite(slope).all() for slope in slopes)
+        assert any((slope != 0).any() for slope in slopes)

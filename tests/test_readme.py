@@ -124,15 +124,16 @@ def test_the_notebooks_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert schedule.steps == 8
     assert len(schedule.timesteps()) == 8
     assert len(schedule.sigmas()) == 9
-    assert calls == [4] * 1000  # one call per timestep, as it says
+    assert {*calls} == {4}
+    assert len(calls) <= 50  # few timesteps of the thousand, as it says
 
 
 def test_the_table_of_groups_names_every_option() -> None:
-    rows = re.findall(r"^\| *(`\w+`)? *\| *(`[^|]*`) *\|", README, re.MULTILINE)
+    rows = re.findall(r"^\| *(`[\w@.]+`)? *\| *(`[^|]*`) *\|", README, re.MULTILINE)
     table: dict[str, set[str]] = {}
     group = ""
     for named, options in rows:
-        group = named.strip("`") or group
+        group = named.strip("`").partition("@")[0] or group
         table.setdefault(group, set()).update(re.findall(r"`(\w+)`", options))
     groups = {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
     assert table == {name: {path.stem for path in (CONF / name).glob("*.yaml")} for name in groups}

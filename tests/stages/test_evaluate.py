@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from fewstep.artefacts.features import Features
 from fewstep.backbones.classifier import Classifier
-from fewstep.backbones.unet import UNet
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
@@ -29,7 +28,7 @@ from fewstep.solvers.ancestral import Ancestral
 from fewstep.solvers.ddim import Ddim
 from fewstep.stages.evaluate import Subject, evaluate, evaluate_reference, samples_file
 from fewstep.statistics.denoising_error import KIND, DenoisingError
-from fewstep.weights import load_model, save_model
+from fewstep.weights import load_model
 
 T = 12
 PROCESS = Process.cosine(T, 1 / 16)
@@ -53,24 +52,8 @@ TRAINER = partial(
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    network = UNet(
-        image_size=8,
-        in_channels=1,
-        out_channels=1,
-        model_channels=8,
-        num_res_blocks=1,
-        channel_mult=[1],
-        attention_resolutions=[],
-        num_heads=1,
-        num_groups=2,
-    )
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    save_model(folder, Denoiser(network, PROCESS, "v"), (1, 8, 8), 17)
-    return folder
+def weights(tmp_path_factory: pytest.TempPathFactory, save_small_model: Callable[..., Path]) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("weights"), PROCESS)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +107,8 @@ def run_evaluation(
             files[K] = tmp_path / f"{name}_{K}.json"
             Schedule.on_grid(path, process, provenance).save(files[K])
         subject = Subject(weights, dict.fromkeys(variances, files), "optimal", depends_on_variance, LABELS)
-        evaluate(tmp_path / name, {}, subject, judge(features, **settings), *statistics, seed=0)
+        judging = {"additive": statistics[1]}
+        evaluate(tmp_path / name, {}, subject, judge(features, **settings), {KIND: statistics[0]}, judging, seed=0)
         return tmp_path / name
 
     return make
@@ -147,7 +131,7 @@ def test_rows_of_every_schedule_variance_solver_and_seed(
     assert {*bits.index} == {(variance, K) for variance in ("posterior", "optimal") for K in PATHS}
     for (variance, K), row in bits.iterrows():
         schedule = Schedule.on_grid(PATHS[K], PROCESS)
-        expected = likelihood_row(DenoisingError.load(statistics[1]), schedule, variance, LABELS)
+        expected = likelihood_row(DenoisingError.load(statistics[1]), schedule, variance, "additive", LABELS)
         assert (row.value, row.standard_error) == (expected.value, expected.standard_error)
     fid = rows[rows.metric == "fid_digits"]
     # ddim is not named in sample_steps, so it samples at every K; ancestral at 3 alone.
@@ -221,7 +205,8 @@ def test_a_schedule_of_another_process_is_refused(run_evaluation: Callable[..., 
 @pytest.fixture
 def reference(statistics: tuple[Path, Path], features: Features, tmp_path: Path) -> pd.DataFrame:
     labels = LABELS | {"schedule_optimizer": None}
-    evaluate_reference(tmp_path / "run", {}, judge(features), Digits(), *statistics, labels, seed=0)
+    judging = {"additive": statistics[1]}
+    evaluate_reference(tmp_path / "run", {}, judge(features), Digits(), statistics[0], judging, labels, seed=0)
     return read_results(tmp_path / "run" / "results.csv")
 
 
@@ -234,7 +219,7 @@ def test_the_reference_holds_the_full_grid_the_floor_and_the_health(
     }
     everything = Schedule(PROCESS.grid, PROCESS)
     for _, row in full.iterrows():
-        expected = likelihood_row(DenoisingError.load(statistics[1]), everything, row.variance, LABELS)
+        expected = likelihood_row(DenoisingError.load(statistics[1]), everything, row.variance, "additive", LABELS)
         assert row.value == expected.value
     (floor,) = (row for _, row in reference[reference.schedule_optimizer == "data"].iterrows())
     assert (floor.metric, floor.n_images) == ("fid_digits", 360)

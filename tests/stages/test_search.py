@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from fewstep.backbones.unet import UNet
 from fewstep.data.digits import Digits
-from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective
 from fewstep.objectives.elbo import ElboObjective
@@ -21,29 +18,15 @@ from fewstep.search.dp import Dp, optimal_paths
 from fewstep.search.even import Even
 from fewstep.stages.search import schedule_file, search
 from fewstep.statistics.denoising_error import KIND, DenoisingError
-from fewstep.weights import load_model, save_model
+from fewstep.weights import load_model
 
 T = 12
 PROCESS = Process.cosine(T, 1 / 16)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    network = UNet(
-        image_size=8,
-        in_channels=1,
-        out_channels=1,
-        model_channels=8,
-        num_res_blocks=1,
-        channel_mult=[1],
-        attention_resolutions=[],
-        num_heads=1,
-        num_groups=2,
-    )
-    save_model(folder, Denoiser(network, PROCESS, "v"), (1, 8, 8), 17)
-    return folder
+def weights(tmp_path_factory: pytest.TempPathFactory, save_small_model: Callable[..., Path]) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("weights"), PROCESS)
 
 
 @pytest.fixture(scope="module")
