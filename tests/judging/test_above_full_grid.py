@@ -7,8 +7,7 @@ import pytest
 from torch import Tensor
 
 from fewstep.denoiser import Denoiser
-from fewstep.judging.above_full_grid import above_full_grid_row
-from fewstep.judging.likelihood import likelihood_row
+from fewstep.judging.likelihood import Likelihood
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.process import Process
 from fewstep.schedule import Schedule
@@ -34,9 +33,9 @@ def measured(
 @pytest.mark.parametrize("variance", ["posterior", "beta", "optimal"])
 def test_it_is_the_difference_of_two_rows(variance: str, measured: DenoisingError) -> None:
     schedule = Schedule.on_grid(PATHS[0], PROCESS)
-    row = above_full_grid_row(measured, schedule, variance, "additive", LABELS)
+    row = Likelihood(variance, "additive", LABELS).row_above_full_grid(measured, schedule)
     few, all_of_them = (
-        likelihood_row(measured, one, variance, "additive", LABELS).value for one in (schedule, FULL)
+        Likelihood(variance, "additive", LABELS).row(measured, one).value for one in (schedule, FULL)
     )
     assert row.value == pytest.approx(few - all_of_them, abs=1e-12)
     assert (row.metric, row.steps, row.n_images, row.split) == ("bits_per_dim_above_full", 3, 9, "test")
@@ -45,7 +44,9 @@ def test_it_is_the_difference_of_two_rows(variance: str, measured: DenoisingErro
 @pytest.mark.parametrize("variance", ["posterior", "beta", "optimal"])
 def test_two_rows_bound_the_error_of_their_difference(variance: str, measured: DenoisingError) -> None:
     schedules = [Schedule.on_grid(path, PROCESS) for path in PATHS]
-    errors = [above_full_grid_row(measured, s, variance, "additive", LABELS).standard_error for s in schedules]
+    errors = [
+        Likelihood(variance, "additive", LABELS).row_above_full_grid(measured, s).standard_error for s in schedules
+    ]
     nats = [ElboObjective(variance).image_nats({KIND: measured}, schedule) for schedule in schedules]
     bits = (nats[0] - nats[1]) / (measured.dimensions * math.log(2))
     assert None not in errors
@@ -53,5 +54,5 @@ def test_two_rows_bound_the_error_of_their_difference(variance: str, measured: D
 
 
 def test_the_full_grid_is_above_itself_by_nothing_for_certain(measured: DenoisingError) -> None:
-    row = above_full_grid_row(measured, FULL, "beta", "additive", LABELS)
+    row = Likelihood("beta", "additive", LABELS).row_above_full_grid(measured, FULL)
     assert (row.value, row.standard_error) == (0, 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.judging.likelihood import likelihood_row
+from fewstep.judging.likelihood import Likelihood
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.statistics.denoising_error import DenoisingError
@@ -69,7 +69,7 @@ def nats_by_hand(judged: DenoisingError, fitted: DenoisingError, variance: str) 
 
 @pytest.mark.parametrize("variance", ["posterior", "beta", "optimal"])
 def test_the_row_is_a_direct_computation(variance: str, judged: DenoisingError, fitted: DenoisingError) -> None:
-    row = likelihood_row(judged, schedule(), variance, "additive", LABELS)
+    row = Likelihood(variance, "additive", LABELS).row(judged, schedule())
     bits = nats_by_hand(judged, fitted, variance) / (4 * math.log(2))
     assert row.value == pytest.approx(bits.mean().item(), rel=1e-10)
     assert row.standard_error == pytest.approx(bits.std().item() / 3, rel=1e-8)
@@ -80,7 +80,7 @@ def test_the_row_is_a_direct_computation(variance: str, judged: DenoisingError, 
 
 def test_a_schedule_searched_on_the_judging_split_is_refused(judged: DenoisingError) -> None:
     with pytest.raises(UserError, match="searched or fitted on the split 'test' cannot be judged on it"):
-        likelihood_row(judged, schedule("test"), "posterior", "additive", LABELS)
+        Likelihood("posterior", "additive", LABELS).row(judged, schedule("test"))
 
 
 @pytest.mark.parametrize("split", ["train", None])
@@ -88,18 +88,18 @@ def test_a_variance_fitted_on_the_judging_split_is_refused(
     split: str | None, measure: Callable[..., DenoisingError], images: Tensor, denoiser: Denoiser
 ) -> None:
     with pytest.raises(UserError, match="searched or fitted on the split 'test' cannot be judged on it"):
-        likelihood_row(measure(images, denoiser, split="test"), schedule(split), "optimal", "additive", LABELS)
+        Likelihood("optimal", "additive", LABELS).row(measure(images, denoiser, split="test"), schedule(split))
 
 
 def test_a_fixed_rule_was_searched_on_no_split(judged: DenoisingError) -> None:
-    fixed = likelihood_row(judged, schedule(None), "optimal", "additive", LABELS)
-    assert fixed.value == likelihood_row(judged, schedule(), "optimal", "additive", LABELS).value
+    fixed = Likelihood("optimal", "additive", LABELS).row(judged, schedule(None))
+    assert fixed.value == Likelihood("optimal", "additive", LABELS).row(judged, schedule()).value
 
 
 def test_a_schedule_of_another_process_is_refused(judged: DenoisingError) -> None:
     other = Schedule.on_grid([0, 2, 7, T], Process.cosine(T, 0.1))
     with pytest.raises(UserError, match=r"made for Process\.cosine"):
-        likelihood_row(judged, other, "beta", "additive", LABELS)
+        Likelihood("beta", "additive", LABELS).row(judged, other)
 
 
 def test_a_timestep_that_was_not_measured_is_named(
@@ -107,4 +107,4 @@ def test_a_timestep_that_was_not_measured_is_named(
 ) -> None:
     some = measure(images, denoiser, split="test", indices=[2, T], fitted=fitted)
     with pytest.raises(UserError, match=r"lack the timesteps \[7\]"):
-        likelihood_row(some, schedule(), "beta", "additive", LABELS)
+        Likelihood("beta", "additive", LABELS).row(some, schedule())

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.judging.likelihood import likelihood_row
-from fewstep.judging.likelihood_change import likelihood_change_row
+from fewstep.judging.likelihood import Likelihood
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.process import Process
 from fewstep.schedule import Schedule
@@ -42,9 +41,9 @@ def test_it_is_the_difference_of_two_rows_and_its_error_that_of_the_differences(
     variance: str, of_model: Measured
 ) -> None:
     tuned, untuned = of_model(0.3), of_model(0.5)
-    row = likelihood_change_row(tuned, untuned, SCHEDULE, variance, "additive", LABELS)
+    row = Likelihood(variance, "additive", LABELS).row_of_change(tuned, untuned, SCHEDULE)
     after, before = (
-        likelihood_row(measured, SCHEDULE, variance, "additive", LABELS) for measured in (tuned, untuned)
+        Likelihood(variance, "additive", LABELS).row(measured, SCHEDULE) for measured in (tuned, untuned)
     )
     assert row.value == pytest.approx(after.value - before.value, abs=1e-12)
     assert row.value != 0
@@ -63,11 +62,11 @@ def test_it_is_the_difference_of_two_rows_and_its_error_that_of_the_differences(
 
 
 def test_a_model_that_was_not_changed_has_changed_by_nothing_for_certain(of_model: Measured) -> None:
-    row = likelihood_change_row(of_model(0.3), of_model(0.3), SCHEDULE, "beta", "additive", LABELS)
+    row = Likelihood("beta", "additive", LABELS).row_of_change(of_model(0.3), of_model(0.3), SCHEDULE)
     assert (row.value, row.standard_error) == (0, 0)
 
 
 @pytest.mark.parametrize("other", [{"n": 8}, {"split": "validation"}])
 def test_other_images_are_refused(other: dict, of_model: Measured) -> None:
     with pytest.raises(UserError, match="on the same images only; given were 9 of 'test' and"):
-        likelihood_change_row(of_model(0.3), of_model(0.3, **other), SCHEDULE, "beta", "additive", LABELS)
+        Likelihood("beta", "additive", LABELS).row_of_change(of_model(0.3), of_model(0.3, **other), SCHEDULE)

@@ -16,7 +16,7 @@ from fewstep.backbones.classifier import Classifier
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.judging.likelihood import likelihood_row
+from fewstep.judging.likelihood import Likelihood
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.metrics.frechet import FeatureMoments
 from fewstep.process import Process
@@ -131,7 +131,7 @@ def test_rows_of_every_schedule_variance_solver_and_seed(
     assert {*bits.index} == {(variance, K) for variance in ("posterior", "optimal") for K in PATHS}
     for (variance, K), row in bits.iterrows():
         schedule = Schedule.on_grid(PATHS[K], PROCESS)
-        expected = likelihood_row(DenoisingError.load(statistics[1]), schedule, variance, "additive", LABELS)
+        expected = Likelihood(variance, "additive", LABELS).row(DenoisingError.load(statistics[1]), schedule)
         assert (row.value, row.standard_error) == (expected.value, expected.standard_error)
     fid = rows[rows.metric == "fid_digits"]
     # ddim is not named in sample_steps, so it samples at every K; ancestral at 3 alone.
@@ -219,7 +219,7 @@ def test_the_reference_holds_the_full_grid_the_floor_and_the_health(
     }
     everything = Schedule(PROCESS.grid, PROCESS)
     for _, row in full.iterrows():
-        expected = likelihood_row(DenoisingError.load(statistics[1]), everything, row.variance, "additive", LABELS)
+        expected = Likelihood(row.variance, "additive", LABELS).row(DenoisingError.load(statistics[1]), everything)
         assert row.value == expected.value
     (floor,) = (row for _, row in reference[reference.schedule_optimizer == "data"].iterrows())
     assert (floor.metric, floor.n_images) == ("fid_digits", 360)

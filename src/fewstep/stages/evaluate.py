@@ -14,11 +14,9 @@ from fewstep.data.base import Dataset
 from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.files import write_atomically
-from fewstep.judging.above_full_grid import above_full_grid_row
 from fewstep.judging.frechet import floor_row, frechet_row
 from fewstep.judging.health import wiener_row
-from fewstep.judging.likelihood import likelihood_row
-from fewstep.judging.likelihood_change import likelihood_change_row
+from fewstep.judging.likelihood import Likelihood
 from fewstep.judging.settings import Judge
 from fewstep.judging.steps_within import steps_within_rows
 from fewstep.results import Result, write_results
@@ -109,11 +107,11 @@ def _likelihood_part(subject: Subject, judged: Mapping[str, DenoisingError]) -> 
         for path in files.values():
             schedule = Schedule.load(path)
             rows += [
-                likelihood_row(statistics, schedule, variance, decoder, subject.labels)
+                Likelihood(variance, decoder, subject.labels).row(statistics, schedule)
                 for decoder, statistics in judged.items()
             ]
             rows += [
-                above_full_grid_row(statistics, schedule, variance, decoder, subject.labels)
+                Likelihood(variance, decoder, subject.labels).row_above_full_grid(statistics, schedule)
                 for decoder, statistics in judged.items()
                 if len(statistics.indices) == schedule.process.T
             ]
@@ -128,7 +126,7 @@ def _change_part(
     subject: Subject, judged: Mapping[str, DenoisingError], untuned: Mapping[str, DenoisingError]
 ) -> list[Result]:
     return [
-        likelihood_change_row(judged[decoder], before, Schedule.load(path), variance, decoder, subject.labels)
+        Likelihood(variance, decoder, subject.labels).row_of_change(judged[decoder], before, Schedule.load(path))
         for decoder, before in untuned.items()
         for variance, files in subject.schedule_files.items()
         for path in files.values()
@@ -193,7 +191,7 @@ def evaluate_reference(
         full = dict(labels) | {"schedule_optimizer": "full", "finetuned": False}
         accuracy, n_test = judge.features.accuracy, judge.features.n_test
         rows = [
-            likelihood_row(statistics, everything, variance, decoder, full)
+            Likelihood(variance, decoder, full).row(statistics, everything)
             for decoder, statistics in judged.items()
             for variance in judge.settings.variances
         ]
