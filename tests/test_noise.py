@@ -68,3 +68,11 @@ def test_images_of_different_splits_share_no_noise() -> None:
     draws = [Noise(0, image_numbers(split, 3), (2,))(0) for split in SPLITS]
     values = torch.cat(draws).flatten()
     assert len(values.unique()) == len(values)
+
+
+def test_every_image_has_philoxs_own_stream() -> None:
+    """(seed, number) is the key and the step the counter's high word of NumPy's generator, set up from nothing."""
+    for seed, number, step in [(0, 0, 0), (3, 2**33 + 5, 7), (2**32 - 1, 12, 2)]:
+        bits = np.random.Philox(key=[seed, number], counter=[0, 0, 0, step])
+        expected = np.random.Generator(bits).standard_normal((2, 3))
+        np.testing.assert_array_equal(Noise(seed, [5, number], (2, 3))(step)[1].numpy(), expected)

@@ -36,7 +36,12 @@ class Noise:
     def __call__(self, step: int) -> Tensor:
         """Float64 [len(indices), *shape]."""
         draws = np.empty((len(self.indices), *self.shape))
+        # One generator, set anew for every image: making one takes five times as long as drawing a small image.
+        bits = np.random.Philox(key=[0, 0])
+        generator, state = np.random.Generator(bits), bits.state
+        state["state"]["counter"][:] = (0, 0, 0, step)
         for row, index in enumerate(self.indices):
-            bits = np.random.Philox(key=[self.seed, index], counter=[0, 0, 0, step])
-            np.random.Generator(bits).standard_normal(self.shape, out=draws[row])
+            state["state"]["key"][:] = (self.seed, index)
+            bits.state = state
+            generator.standard_normal(self.shape, out=draws[row])
         return torch.from_numpy(draws)
