@@ -178,3 +178,15 @@ def _no_table() -> UserError:
 
 
 DECODERS = {decoder.name: decoder for decoder in (Additive(), ImprovedDiffusion(), ImprovedDiffusionTanh())}
+
+
+def require_steps(steps: Sequence[int], decoders: Sequence[str], variances: Sequence[str]) -> None:
+    """Raise a UserError where some decoder cannot judge some of these numbers of steps under some variance."""
+    for decoder in decoders:
+        for variance in variances:
+            needed = DECODERS[decoder].fewest_steps(variance)
+            if min(steps) < needed:
+                raise UserError(
+                    f"steps holds {min(steps)}, but the decoder {decoder!r} needs at least {needed} steps under "
+                    f"{variance} variance; leave it out, or set evaluation.decoders=[additive]."
+                )

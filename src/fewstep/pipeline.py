@@ -9,7 +9,7 @@ from typing import Any
 
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.config import Config
-from fewstep.decoders import DECODERS
+from fewstep.decoders import DECODERS, require_steps
 from fewstep.denoiser import Denoiser
 from fewstep.discovery import find
 from fewstep.errors import UserError
@@ -65,18 +65,7 @@ class Pipeline:
         if c.stage in ("finetune", "evaluate", "report"):
             self._check_tuned(model)
         if c.stage in ("evaluate", "report"):
-            self._check_judged()
-
-    def _check_judged(self) -> None:
-        evaluation, fewest = self.shared.evaluation, min(self.config.steps)
-        for decoder in evaluation.decoders:
-            for variance in evaluation.variances:
-                needed = DECODERS[decoder].fewest_steps(variance)
-                if fewest < needed:
-                    raise UserError(
-                        f"steps holds {fewest}, but the decoder {decoder!r} needs at least {needed} steps under "
-                        f"{variance} variance; leave it out, or set evaluation.decoders=[additive]."
-                    )
+            require_steps(c.steps, self.shared.evaluation.decoders, self.shared.evaluation.variances)
 
     def run(self) -> str:
         """Run up to the configured stage; returns what to tell the user."""

@@ -22,6 +22,12 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ("steps=4", ["steps", "list"]),
     ("finetune.steps=5", ["5 steps", "2, 4", "finetune.steps"]),
     ("finetune.schedule_optimizer=karras", ["karras", "even, elbo_dp"]),
+    ("steps=[1,4] evaluation.decoders=[improved_diffusion]", ["steps holds 1", "at least 2 steps"]),
+    (
+        "evaluation.decoders=[improved_diffusion_tanh]",
+        ["'improved_diffusion_tanh'", "additive, improved_diffusion."],
+    ),
+    ("variance=learned", ["'learned'", "model=unet_digits_learned"]),
     ("finetune.steps=[4,5]", ["5 steps", "2, 4", "finetune.steps"]),
     ("finetune.steps=[4,4]", ["finetune.steps is [4, 4]", "once"]),
     ("finetune.schedule_optimizer=[even,karras]", ["karras", "even, elbo_dp"]),
