@@ -5,6 +5,7 @@ A function on an interval is held as the coefficients of Σ_k a_k T_k(x), the in
 
 import math
 
+import numpy as np
 import torch
 from scipy.special import ive
 from torch import Tensor
@@ -54,12 +55,9 @@ def points_for_exponentials(rate: float, length: float, bound: float) -> int:
         ValueError: `MOST_POINTS` do not reach the bound.
     """
     z = rate * length / 2
-    scaled = [float(ive(k, z)) for k in range(2 * MOST_POINTS)]  # e^{−z} I_k(z)
-    tail, enough = sum(scaled[MOST_POINTS:]), bound / 4 * math.exp(-2 * z)
-    if tail > enough:
+    scaled = ive(np.arange(2 * MOST_POINTS), z)  # e^{−z} I_k(z)
+    tails = scaled[::-1].cumsum()[::-1]
+    enough = np.flatnonzero(tails[: MOST_POINTS + 1] <= bound / 4 * math.exp(-2 * z))
+    if len(enough) == 0:
         raise ValueError(f"e^(−ay) with |a| ≤ {rate} on [0, {length}] needs more than {MOST_POINTS} points.")
-    n = MOST_POINTS
-    while n > 2 and tail + scaled[n - 1] <= enough:
-        n -= 1
-        tail += scaled[n]
-    return n
+    return max(2, int(enough[0]))

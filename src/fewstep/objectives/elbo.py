@@ -22,7 +22,7 @@ from fewstep.schedule import Schedule
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.variance import VARIANCES, LearnedVariance, Variance
 
-ROWS = 64  # of the table at a time, so that its temporaries stay small
+ROWS = 128  # of the table at a time, so that its temporaries stay small
 
 
 def step_nats(

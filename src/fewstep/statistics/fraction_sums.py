@@ -94,13 +94,12 @@ def measure_fraction_sums(process: Process, t: Tensor, residual: Tensor, fractio
             "its variance head is not trained."
         ) from None
     centre, delta = (low + high) / 2, ((points(n) + 1) / 2 * length).to(residual.device)
-    decay = torch.expm1(-delta[:, None] * fraction[:, None])  # [images, n, D]
-    weights = torch.stack([torch.ones_like(residual), residual.square()], dim=2)
-    sums = torch.bmm(decay, weights)  # [images, n, 2]
-    P = (sums[..., 0] + delta * fraction.sum(1, keepdim=True)) / delta.square()
-    P[:, 0] = 0.5 * fraction.square().sum(1)
-    H = sums[..., 1] + weights[..., 1].sum(1, keepdim=True)
-    values = torch.exp(centre * delta)[:, None, None] * torch.stack([P, H], dim=2).permute(1, 2, 0)
+    decay = torch.expm1(-delta[:, None, None] * fraction)  # [n, images, D]
+    P = (decay.sum(2) + delta[:, None] * fraction.sum(1)) / delta[:, None].square()
+    P[0] = 0.5 * fraction.square().sum(1)
+    squared = residual.square()
+    H = (decay * squared).sum(2) + squared.sum(1)
+    values = torch.exp(centre * delta)[:, None, None] * torch.stack([P, H], dim=1)
     return centre, coefficients(values)
 
 
