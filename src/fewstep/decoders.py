@@ -16,9 +16,9 @@ from fewstep.denoiser import Prediction
 from fewstep.errors import UserError
 from fewstep.likelihood import discretised_gaussian_nats, tanh_discretised_gaussian_nats
 from fewstep.objectives.step_terms import image_step_nats
-from fewstep.process import Process, over_images
+from fewstep.process import Process
 from fewstep.statistics.image_sums import DenoisingError
-from fewstep.variance import LearnedVariance, OptimalVariance, Variance
+from fewstep.variance import LearnedVariance, OptimalVariance, Variance, no_variance_head, variance_between
 
 PAIRS = 64  # rows of the table of first pairs at a time
 
@@ -115,27 +115,24 @@ class ImprovedDiffusion(Decoder):
         low = process.transition(times[1], times[2]).posterior_variance.log()
         if variance.name != LearnedVariance.name:
             return low.exp()
-        fraction = prediction.fraction
-        if fraction is None:
-            return variance.decoder(process, times[1], None)  # which says what is missing
-        span = process.log_variance(times[1]) - low
-        return torch.exp(over_images(low, fraction) + fraction * over_images(span, fraction))
+        if prediction.fraction is None:
+            raise no_variance_head()
+        return variance_between(low, process.log_variance(times[1]), prediction.fraction)
 
     def fill(self, costs: Tensor, measured: DenoisingError, variance: str) -> Tensor | None:
         if variance == OptimalVariance.name:
             return Additive().fill(costs, measured, variance)
-        assert measured.pairs is not None
-        T = measured.process.T
+        pairs, T = measured.pairs, measured.process.T
+        assert pairs is not None
         first_pairs = torch.full_like(costs, torch.inf)
-        pairs = measured.pairs
 
-        def fill(low: int) -> None:
+        def fill_rows(low: int) -> None:
             n_1, n_2 = torch.arange(low, min(low + PAIRS, T)), torch.arange(low + 1, T + 1)
             nats = pairs.mean_nats(variance, measured.process, n_1 - 1, n_1, n_2)
             block = costs[low : low + len(n_1), low + 1 :]
             first_pairs[low : low + len(n_1), low + 1 :] = torch.where(n_1[:, None] < n_2, nats + block, torch.inf)
 
-        spread(fill, range(1, T, PAIRS))
+        spread(fill_rows, range(1, T, PAIRS))
         return first_pairs
 
 

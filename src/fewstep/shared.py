@@ -34,6 +34,7 @@ from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.pretrain import Pretraining, pretrain
 from fewstep.statistics.denoising_error import KIND
+from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +87,7 @@ class Shared:
         if self.pretraining.loss.learns_variance:
             require_fraction(prediction, self.pretraining.loss.name)
         if prediction.fraction is None and "learned" in (self.config.variance, *self.evaluation.variances):
-            raise UserError(
-                "The variance kind 'learned' needs a network with a variance head, such as "
-                "model=unet_digits_learned; this one has none. Allowed without one are posterior, beta, optimal."
-            )
+            raise no_variance_head()
         try:
             self.trainer(logger=False, enable_checkpointing=False)
         except (MisconfigurationException, ImportError, ValueError, TypeError) as error:

@@ -1,5 +1,6 @@
 """Which times a training loop draws: all of the grid for pretraining, a schedule's for restricted fine-tuning."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,7 +48,7 @@ class TimeDistribution(Protocol):
         ...
 
 
-class _Fixed:
+class _Fixed(ABC):
     """A distribution that learns nothing, and whose loss is meant as it is drawn."""
 
     nodes: Tensor
@@ -58,11 +59,12 @@ class _Fixed:
         nodes = self.nodes.to(index.device)
         return Drawn(index, nodes[index - 1], nodes[index], torch.ones_like(quantiles))
 
-    def observe(self, index: Tensor, losses: Tensor) -> None:
+    def observe(self, index: Tensor, losses: Tensor) -> None:  # noqa: B027, a fixed one learns nothing
         """Nothing to learn."""
 
+    @abstractmethod
     def _index(self, quantiles: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The steps at quantiles in [0, 1), int64 [B] in 1 … N."""
 
 
 class UniformTimes(_Fixed):

@@ -121,17 +121,25 @@ class LearnedVariance(Variance):
 
     def decoder(self, process: Process, t: Tensor, fraction: Tensor | None = None) -> Tensor:
         fraction = _required(fraction)
-        low = additive_decoder(process, t).log()
-        span = process.log_variance(t) - low
-        return torch.exp(over_images(low, fraction) + fraction * over_images(span, fraction))
+        return variance_between(additive_decoder(process, t).log(), process.log_variance(t), fraction)
+
+
+def variance_between(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
+    """exp(f · high + (1 − f) · low) of log-variances that are scalars or [B], and f [B, C, H, W]."""
+    return torch.exp(over_images(low, fraction) + fraction * over_images(high - low, fraction))
+
+
+def no_variance_head() -> UserError:
+    """What to tell who asks for `learned` of a network that has learned none."""
+    return UserError(
+        "The variance kind 'learned' needs a network with a variance head, such as "
+        "model=unet_digits_learned; this one has none. Allowed without one are posterior, beta, optimal."
+    )
 
 
 def _required(fraction: Tensor | None) -> Tensor:
     if fraction is None:
-        raise UserError(
-            "The variance kind 'learned' needs a network with a variance head, such as "
-            "model=unet_digits_learned; this one has none. Allowed without one are posterior, beta, optimal."
-        )
+        raise no_variance_head()
     return fraction.to(torch.float64)
 
 

@@ -35,7 +35,7 @@ class Grey:
         return self.splits[split]
 
     def labels(self, split: str) -> Tensor:
-        raise NotImplementedError
+        return torch.zeros(len(self.splits[split]), dtype=torch.int64)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from fewstep.statistics.fraction_sums import FractionSums
 from fewstep.statistics.pair_decoder import PairDecoder
 from fewstep.statistics.storage import Sizes, read_statistics, write_statistics
 from fewstep.statistics.variance_decoder import VarianceDecoder
-from fewstep.variance import LearnedVariance, OptimalVariance, Variance, make_variance
+from fewstep.variance import LearnedVariance, OptimalVariance, Variance, make_variance, no_variance_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +108,7 @@ class DenoisingError:
             UserError: the network has no variance head.
         """
         if self.fraction is None:
-            raise UserError(
-                "The variance kind 'learned' needs a network with a variance head, such as "
-                "model=unet_digits_learned; these statistics are of one without. Allowed for it are posterior, "
-                "beta and optimal."
-            )
+            raise no_variance_head()
         return self.fraction
 
     def save(self, path: Path) -> None:
