@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+from torch import Tensor
+
 from fewstep.artefacts.statistics import (
     FILE,
     MakeTrainer,
@@ -21,6 +24,7 @@ from fewstep.artefacts.statistics import (
     statistics_trainer,
 )
 from fewstep.data.base import Dataset, checked_images
+from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.objectives.base import Objective
@@ -123,23 +127,7 @@ def search_statistics_of(
             most = len(images) if settings.images in ("auto", None) else min(int(settings.images), len(images))
             made = statistics_trainer(trainer, folder, settings)
 
-            def measure(indices: Sequence[int], numbers: range) -> DenoisingError:
-                estimator = estimator_class(kind)(
-                    images[numbers.start : numbers.stop],
-                    None,
-                    split=settings.split,
-                    levels=dataset.levels,
-                    indices=indices,
-                    seed=settings.seed,
-                    batch_size=settings.batch_size,
-                    noise=settings.noise,
-                    first=numbers.start,
-                    extensible=settings.images == "auto",
-                )
-                rows = measured_rows(made, StatisticsModule(denoiser, estimator))
-                found: DenoisingError = estimator.collect(denoiser.process, rows)
-                return found
-
+            measure = _measuring(kind, dataset, images, settings, denoiser, made)
             begun = min(FIRST_IMAGES, most) if settings.images == "auto" else most
             grown = grow(
                 GrowingStatistics(measure, begun),
@@ -165,6 +153,37 @@ def search_statistics_of(
                 },
             )
     return folder / FILE
+
+
+def _measuring(
+    kind: str,
+    dataset: Dataset,
+    images: Tensor,
+    settings: StatisticsSettings,
+    denoiser: Denoiser,
+    trainer: pl.Trainer,
+) -> Callable[[Sequence[int], range], DenoisingError]:
+    """What measures a kind at given grid indices, on the images of given numbers, on the trainer's devices."""
+
+    def measure(indices: Sequence[int], numbers: range) -> DenoisingError:
+        """Statistics of images `numbers` at `indices`, one network call per image and timestep."""
+        estimator = estimator_class(kind)(
+            images[numbers.start : numbers.stop],
+            None,
+            split=settings.split,
+            levels=dataset.levels,
+            indices=indices,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            noise=settings.noise,
+            first=numbers.start,
+            extensible=settings.images == "auto",
+        )
+        rows = measured_rows(trainer, StatisticsModule(denoiser, estimator))
+        found: DenoisingError = estimator.collect(denoiser.process, rows)
+        return found
+
+    return measure
 
 
 def statistics_rows(
