@@ -17,11 +17,11 @@ from fewstep.discovery import find
 from fewstep.errors import UserError
 from fewstep.likelihood import check_images
 from fewstep.noise import check_seed
-from fewstep.objectives.base import Objective
+from fewstep.objectives.base import NATS, Objective
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.base import Search, check_steps
-from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, gives_image_nats, grow
+from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.interpolation import interpolated
 
 
@@ -84,6 +84,7 @@ def find_schedule(
     check_steps(wanted, process)
     judge: Objective | None = find("objectives", objective)() if isinstance(objective, str) else objective
     how: Search = find("search", search)() if isinstance(search, str) else search
+    how.check(judge, process)
     needs = _needs(timesteps, standard_error)
     statistics: dict[str, Any] = {}
     if how.needs_objective and judge is not None:
@@ -191,10 +192,10 @@ def _estimate(measuring: _Measuring, objective: Objective, steps: Sequence[int],
     if needs == Needs(None, None) or not alone or not grows(kind):
         return measuring.everything()
     images_chosen = needs.standard_error is not None
-    if images_chosen and not gives_image_nats(objective):
+    if images_chosen and objective.unit != NATS:
         raise UserError(
-            f"standard_error needs an objective that gives every image's value, such as elbo; {objective.name} "
-            "does not. Leave standard_error out."
+            f"standard_error needs an objective in bits/dim, such as elbo; {objective.name} is in "
+            f"{objective.unit}. Leave standard_error out."
         )
     statistics = GrowingStatistics(
         partial(measuring.part, extensible=images_chosen), min(FIRST_IMAGES, n) if images_chosen else n

@@ -56,8 +56,7 @@ class Pipeline:
         check_steps(c.steps, model.process)
         self.shared.check(model)
         for name, node in c.schedule_optimizer.items():
-            self.objective(name, c.variance)
-            self.build(node["search"])
+            self.build(node["search"]).check(self.objective(name, c.variance), model.process)
         for node in c.solver.values():
             self.build(node)
         for name in self.shared.evaluation.sample_steps.keys() - c.solver.keys():

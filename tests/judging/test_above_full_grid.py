@@ -47,7 +47,7 @@ def test_two_rows_bound_the_error_of_their_difference(variance: str, measured: D
     errors = [
         Likelihood(variance, "additive", LABELS).row_above_full_grid(measured, s).standard_error for s in schedules
     ]
-    nats = [ElboObjective(variance).image_nats({KIND: measured}, schedule) for schedule in schedules]
+    nats = [ElboObjective(variance).image_values({KIND: measured}, schedule) for schedule in schedules]
     bits = (nats[0] - nats[1]) / (measured.dimensions * math.log(2))
     assert None not in errors
     assert 0 < bits.std().item() / 3 <= sum(error or 0 for error in errors)

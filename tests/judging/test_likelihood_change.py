@@ -48,7 +48,7 @@ def test_it_is_the_difference_of_two_rows_and_its_error_that_of_the_differences(
     assert row.value == pytest.approx(after.value - before.value, abs=1e-12)
     assert row.value != 0
     objective = ElboObjective(variance)
-    nats = objective.image_nats({KIND: tuned}, SCHEDULE) - objective.image_nats({KIND: untuned}, SCHEDULE)
+    nats = objective.image_values({KIND: tuned}, SCHEDULE) - objective.image_values({KIND: untuned}, SCHEDULE)
     bits = nats / (tuned.dimensions * math.log(2))
     assert row.standard_error == pytest.approx(bits.std().item() / 3, rel=1e-9)
     assert (row.metric, row.variance, row.steps, row.nfe, row.split) == (

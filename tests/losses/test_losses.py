@@ -52,7 +52,7 @@ def test_the_bound_is_the_elbo_without_its_prior(
     x0 = grey_images(5)
     denoiser = Denoiser(TwoHeads(channel=-1.0), PROCESS, "edm")
     statistics = measure(x0, denoiser, seed=1)
-    elbo = ElboObjective("posterior").image_nats({KIND: statistics}, Schedule.on_grid([*range(41)], PROCESS))
+    elbo = ElboObjective("posterior").image_values({KIND: statistics}, Schedule.on_grid([*range(41)], PROCESS))
     expected = (elbo - statistics.prior) / (4 * torch.log(torch.tensor(2.0, dtype=torch.float64)))
     noise = Noise(1, range(5), (1, 2, 2))(0)
     with torch.inference_mode():

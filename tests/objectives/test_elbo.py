@@ -217,6 +217,6 @@ def test_the_total_of_a_schedule(any_process: Process, measure, grey_images, kin
     for path in PATHS:
         expected = independent_total(any_process, images, x_hat, path, kind, fitted)
         schedule = Schedule.on_grid(path, any_process)
-        np.testing.assert_allclose(objective.image_nats({KIND: judged}, schedule), expected, rtol=1e-7)
+        np.testing.assert_allclose(objective.image_values({KIND: judged}, schedule), expected, rtol=1e-7)
         assert objective.value({KIND: judged}, schedule) == pytest.approx(expected.mean(), rel=1e-7)
         assert table.total(path) + judged.prior.mean().item() == pytest.approx(expected.mean(), rel=1e-7)

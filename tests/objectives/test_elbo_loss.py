@@ -90,7 +90,7 @@ def test_time_weights_are_the_slopes_in_the_errors(any_process: Process, measure
     measured = measure(grey_images(5, SHAPE), crooked(any_process))
     schedule, objective = Schedule.on_grid([0, 2, 9, 23, 40], any_process), ElboObjective(kind)
     error = measured.error.clone().requires_grad_()
-    value = objective.image_nats({KIND: dataclasses.replace(measured, error=error)}, schedule).mean()
+    value = objective.image_values({KIND: dataclasses.replace(measured, error=error)}, schedule).mean()
     (slope,) = torch.autograd.grad(value, error)
     weights = objective.time_weights({KIND: measured}, schedule)
     torch.testing.assert_close(weights[1:], slope.sum(1)[[8, 22, 39]], rtol=1e-9, atol=0)

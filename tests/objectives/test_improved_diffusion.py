@@ -141,7 +141,7 @@ def test_totals_are_those_of_the_respaced_process(
     noise = Noise(3, range(7), SHAPE)(0)
     direct = objective.network_nats(denoiser, images, schedule.times, noise, statistics)
     np.testing.assert_allclose(direct.numpy() / (DIMENSIONS * math.log(2)), expected, rtol=0, atol=1e-9)
-    interpolated = objective.image_nats(statistics, schedule).numpy() / (DIMENSIONS * math.log(2))
+    interpolated = objective.image_values(statistics, schedule).numpy() / (DIMENSIONS * math.log(2))
     np.testing.assert_allclose(interpolated, expected, rtol=1e-6)
 
 

@@ -82,7 +82,7 @@ def test_table_and_totals_are_sums_of_steps(any_process: Process, measure, grey_
     for path in ([0, 40], [0, 1, 40], [0, 1, 2, 40], [0, 7, 9, 23, 40], list(range(41))):
         schedule = Schedule.on_grid(path, any_process)
         direct = objective.network_nats(denoiser, images, schedule.times, noise, statistics)
-        torch.testing.assert_close(objective.image_nats(statistics, schedule), direct, rtol=BOUND, atol=0)
+        torch.testing.assert_close(objective.image_values(statistics, schedule), direct, rtol=BOUND, atol=0)
         prior = statistics[KIND].prior.mean().item()
         assert table.total(path) + prior == pytest.approx(direct.mean().item(), rel=BOUND)
     for s, t in pairwise([1, 3, 4, 39]):

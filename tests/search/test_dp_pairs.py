@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fewstep.costs import CostTable
 from fewstep.errors import UserError
+from fewstep.objectives.base import Objective
 from fewstep.process import Process
 from fewstep.search import row_by_row
 from fewstep.search.dp import Dp, optimal_paths, optimal_paths_from_pairs
@@ -124,11 +125,14 @@ def test_the_search_begins_on_pairs_where_the_objective_has_them(perfect_denoise
     denoiser = perfect_denoiser(process, 1.0)
     costs, first_pairs = tables(31, 4)
 
-    class Pairs:
-        name = "pairs"
+    class Pairs(Objective):
+        name, needs = "pairs", ()
 
         def edge_costs(self, statistics, around=None):
             return CostTable(process.grid, costs, "nats/example", first_pairs)
+
+        def image_values(self, statistics, schedule):
+            raise NotImplementedError
 
     schedules = Dp()(Pairs(), {}, denoiser, [2, 5])
     paths = optimal_paths_from_pairs(costs, first_pairs, [2, 5])

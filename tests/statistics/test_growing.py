@@ -73,7 +73,7 @@ def test_images_are_doubled_until_the_standard_error_is_small(asked: Asked, regr
         objective = ElboObjective(variance)
         for K in STEPS:
             path = best_path(objective.edge_costs(statistics), K)
-            nats = objective.image_nats(statistics, Schedule.on_grid(path, PROCESS))
+            nats = objective.image_values(statistics, Schedule.on_grid(path, PROCESS))
             errors.append(nats.std().item() / math.sqrt(n) / (4 * math.log(2)))
     assert found.standard_error == pytest.approx(max(errors))
 

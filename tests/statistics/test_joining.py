@@ -74,7 +74,7 @@ def assert_same(found: DenoisingError, expected: DenoisingError, decoder: str, r
         objective = ElboObjective(variance, decoder)
         for path in PATHS:
             schedule = Schedule.on_grid(path, PROCESS)
-            nats = (objective.image_nats({found.kind: statistics}, schedule) for statistics in (found, expected))
+            nats = (objective.image_values({found.kind: statistics}, schedule) for statistics in (found, expected))
             torch.testing.assert_close(*nats, rtol=rtol, atol=0)
         tables = (objective.edge_costs({found.kind: statistics}).costs for statistics in (found, expected))
         torch.testing.assert_close(*tables, rtol=rtol, atol=0)
@@ -110,7 +110,7 @@ def test_what_was_joined_comes_apart_again(part, everything, decoder: str) -> No
     schedule = Schedule.on_grid([0, *some], PROCESS)
     for variance in ("posterior", "learned"):
         objective = ElboObjective(variance, decoder)
-        nats = (objective.image_nats({everything.kind: found}, schedule) for found in (alone, selected))
+        nats = (objective.image_values({everything.kind: found}, schedule) for found in (alone, selected))
         torch.testing.assert_close(*nats, rtol=1e-12, atol=0)
     with pytest.raises(UserError, match="lack the timesteps"):
         selected_timesteps(alone, [3])

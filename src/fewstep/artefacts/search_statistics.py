@@ -27,10 +27,10 @@ from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
-from fewstep.objectives.base import Objective
+from fewstep.objectives.base import NATS, Objective
 from fewstep.results import Result
 from fewstep.run import Run, fingerprint, read_record
-from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, gives_image_nats, grow
+from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
 from fewstep.weights import MODEL, WEIGHTS, load_model
@@ -97,13 +97,12 @@ def search_statistics_of(
         purpose: what the statistics are for; objectives that do not read this kind alone have no say.
 
     Raises:
-        UserError: images are `auto` and no objective gives every image's value.
+        UserError: images are `auto` and no objective is in bits/dim.
     """
     purpose = purpose.reading(kind)
-    if settings.images == "auto" and not any(map(gives_image_nats, purpose.objectives)):
+    if settings.images == "auto" and all(one.unit != NATS for one in purpose.objectives):
         raise UserError(
-            "statistics.images=auto needs an objective that gives every image's value, such as elbo; give "
-            "statistics.images a number."
+            "statistics.images=auto needs an objective in bits/dim, such as elbo; give statistics.images a number."
         )
     config = {
         "kind": kind,

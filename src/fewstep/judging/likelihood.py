@@ -71,7 +71,7 @@ class Likelihood:
 
     def _nats(self, statistics: DenoisingError, schedule: Schedule) -> Tensor:
         objective = ElboObjective(self.variance, self.decoder)
-        return objective.image_nats({statistics.kind: statistics}, schedule)
+        return objective.image_values({statistics.kind: statistics}, schedule)
 
     def _row(self, metric: str, nats: Tensor, statistics: DenoisingError, schedule: Schedule) -> Result:
         bits = BitsPerDim(statistics.dimensions, sync_on_compute=False)  # every device holds all images here

@@ -1,40 +1,78 @@
-"""What every objective offers; see DESIGN for the words. A new objective is one file that has these methods."""
+"""What an objective is; see DESIGN for the words. A new objective is one file with a subclass of `Objective`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
 from fewstep.schedule import Schedule
 
 Statistics = Mapping[str, Any]  # kind → statistics, such as {"denoising_error": DenoisingError(…)}
+NATS = "nats/example"
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """What a schedule is judged by.
+
+    A subclass gives the values of a path, and whichever of the other forms it has: `edge_costs` makes it
+    `additive`, for dp, and `loss` makes it `differentiable`, for gradient.
 
     Attributes:
         name: the objective's word in configs and tables.
+        unit: what its values are counted in; `NATS` where bits/dim can be asked of them.
         needs: the kinds of statistics that it reads.
+        linearised: whether `edge_costs` is exact only near the path `around`, so that dp goes in rounds.
     """
 
     name: str
+    unit: str
     needs: Sequence[str]
+    linearised = False
+
+    @property
+    def additive(self) -> bool:
+        """Whether it is a sum over steps, as `edge_costs` tells them."""
+        return type(self).edge_costs is not Objective.edge_costs
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether it has a `loss`, differentiable in times."""
+        return type(self).loss is not Objective.loss
 
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:
-        """The cost of every step (s, t) on the grid; `around` is the path that it is linearised at, if it is."""
-        ...
+        """The cost of every step (s, t) on the grid; `around` is the path that it is linearised at, if it is.
+
+        Raises:
+            UserError: the objective is not a sum over steps.
+        """
+        raise UserError(f"The objective {self.name!r} is no sum over steps, so that it has no table of costs.")
+
+    @abstractmethod
+    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+        """The true value of a schedule on the grid, image by image, constants included; float64 [images].
+
+        One number where the objective does not look at images.
+        """
 
     def value(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> float:
-        """The true value of a schedule, constants included; this ranks schedules."""
-        ...
+        """The true value of a schedule, the mean of `image_values`; this ranks schedules."""
+        return self.image_values(statistics, schedule).mean().item()
 
     def loss(self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics) -> Tensor:
-        """Monte Carlo estimate on images x0 and noise [B, …], a scalar, differentiable in `times` [K+1]."""
-        ...
+        """Monte Carlo estimate on images x0 and noise [B, …], a scalar, differentiable in `times` [K+1].
 
-    def time_weights(self, statistics: Statistics, schedule: Schedule) -> Tensor:
-        """∂ value / ∂ e(t_i) for i = 1 … K, float64 [K]: how much the error at each chosen timestep matters."""
-        ...
+        Raises:
+            UserError: the objective has none.
+        """
+        raise UserError(f"The objective {self.name!r} has no loss that is differentiable in times.")
+
+    def time_weights(self, statistics: Statistics, schedule: Schedule) -> Tensor | None:
+        """∂ value / ∂ e(t_i) for i = 1 … K, float64 [K]: how much the error at each chosen timestep matters.
+
+        None where the objective does not look at the network's error.
+        """
+        return None

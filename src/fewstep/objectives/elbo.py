@@ -15,7 +15,7 @@ from fewstep.decoders import DECODERS, Decoder
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.likelihood import prior_nats
-from fewstep.objectives.base import Statistics
+from fewstep.objectives.base import NATS, Objective, Statistics
 from fewstep.objectives.step_terms import image_step_nats
 from fewstep.process import Process
 from fewstep.schedule import Schedule
@@ -46,7 +46,7 @@ def step_nats(
     return 0.5 * (dimensions * (log_ratio + torch.expm1(-log_ratio)) + distance * torch.exp(-log_ratio))
 
 
-class ElboObjective:
+class ElboObjective(Objective):
     """The negative ELBO under a variance kind and the decoder's convention.
 
     Args:
@@ -56,6 +56,7 @@ class ElboObjective:
     """
 
     name = "elbo"
+    unit = NATS
 
     def __init__(self, variance: str = "optimal", decoder: str = "additive") -> None:
         if variance not in VARIANCES:
@@ -95,7 +96,7 @@ class ElboObjective:
 
         spread(fill, range(1, process.T, ROWS))
         first_pairs = self._decoder.fill(costs, measured, self.variance)
-        return CostTable(process.grid, costs, "nats/example", first_pairs, measured.dimensions)
+        return CostTable(process.grid, costs, self.unit, first_pairs, measured.dimensions)
 
     def _mean_step_nats(self, measured: DenoisingError, s: Tensor, t: Tensor) -> Tensor:
         """[S, k] for grid indices s [S] and t [k] of statistics at all timesteps."""
@@ -106,7 +107,7 @@ class ElboObjective:
         variance, error = measured.variance(self.variance), measured.error[rows].mean(1)
         return step_nats(process, times_s, times_t, variance, error, measured.dimensions)
 
-    def image_nats(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
         """The negative ELBO of every image under a schedule on the grid, prior included; float64 [images]."""
         measured = self._measured(statistics)
         schedule.require_process(measured.process)
@@ -121,10 +122,6 @@ class ElboObjective:
                 measured.process, s[:, None], t[:, None], variance, measured.error[rows], measured.dimensions
             )
         return measured.prior + first + steps.sum(0)
-
-    def value(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> float:
-        """The negative ELBO of a schedule, prior included, nats per example: the mean of `image_nats`."""
-        return self.image_nats(statistics, schedule).mean().item()
 
     def network_nats(
         self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
-from fewstep.objectives.base import Statistics
+from fewstep.objectives.base import Objective, Statistics
 from fewstep.schedule import Schedule
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 
 
-class MseReweighted:
+class MseReweighted(Objective):
     """Σ (t_i − t_{i−1}) e(t_i), in squared error of an image; time runs from 0 to 1."""
 
     name = "mse_reweighted"
+    unit = "squared error"
     needs: Sequence[str] = (KIND,)
 
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:
@@ -28,14 +29,13 @@ class MseReweighted:
         times = torch.cat([measured.times.new_zeros(1), measured.times])
         error = torch.cat([times.new_zeros(1), measured.error.mean(1)])
         length = times - times[:, None]
-        return CostTable(times, (length * error).masked_fill(length <= 0, torch.inf), "squared error")
+        return CostTable(times, (length * error).masked_fill(length <= 0, torch.inf), self.unit)
 
-    def value(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> float:
-        """The sum over the steps of a schedule on the grid."""
+    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+        """The sum over the steps of a schedule on the grid, float64 [images]."""
         measured: DenoisingError = statistics[KIND]
         schedule.require_process(measured.process)
-        error = measured.error[measured.rows(schedule.indices[1:])].mean(1)
-        return (schedule.times.diff() * error).sum().item()
+        return schedule.times.diff() @ measured.error[measured.rows(schedule.indices[1:])]
 
     def loss(self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics) -> Tensor:
         """The sum on images x0 and noise [B, …], differentiable in `times` [K+1]."""

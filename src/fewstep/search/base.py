@@ -22,10 +22,16 @@ class Search(Protocol):
     Attributes:
         name: the search's word in configs and tables.
         needs_objective: whether it is judged by an objective, or is a fixed rule.
+        needs: the kinds of statistics that it reads besides the objective's.
     """
 
     name: str
     needs_objective: bool
+    needs: Sequence[str]
+
+    def check(self, objective: Objective | None, process: Process) -> None:
+        """Raise a UserError unless it can look for the best schedule of an objective on a process."""
+        ...
 
     def __call__(
         self,
@@ -43,6 +49,10 @@ class FixedRule(ABC):
 
     name: str
     needs_objective = False
+    needs: Sequence[str] = ()
+
+    def check(self, objective: Objective | None, process: Process) -> None:  # noqa: B027
+        """A rule looks at no objective and runs on any process."""
 
     def __call__(
         self,

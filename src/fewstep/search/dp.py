@@ -23,6 +23,7 @@ from fewstep.costs import check_costs, check_first_pairs
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
+from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search import row_by_row
 from fewstep.search.base import check_steps
@@ -186,6 +187,17 @@ class Dp:
 
     name = "dp"
     needs_objective = True
+    needs: Sequence[str] = ()
+
+    def check(self, objective: Objective | None, process: Process) -> None:
+        """Raise a UserError unless there is an objective that is a sum over steps."""
+        if objective is None:
+            raise UserError("The search 'dp' needs an objective; give one, such as elbo.")
+        if not objective.additive:
+            raise UserError(
+                f"The search 'dp' needs an objective that is a sum over steps, and {objective.name!r} is none; "
+                "take another search, such as gradient."
+            )
 
     def __call__(
         self,
@@ -197,11 +209,11 @@ class Dp:
         """The schedules of least total cost.
 
         Raises:
-            UserError: no objective, or steps that the grid does not allow: a single one neither, where the
-                objective's first step depends on its second node.
+            UserError: no objective that is a sum over steps, or steps that the grid does not allow: a single one
+                neither, where the objective's first step depends on its second node.
         """
-        if objective is None:
-            raise UserError("The search 'dp' needs an objective; give one, such as elbo.")
+        self.check(objective, denoiser.process)
+        assert objective is not None
         check_steps(steps, denoiser.process)
         table = objective.edge_costs(statistics)
         provenance = {"search": self.name, "objective": objective.name}

@@ -207,7 +207,12 @@ def _times(
 ) -> OnSchedule:
     if settings.times == "uniform" or objective is None or settings.loss.weighs_steps:
         return OnSchedule.uniform(schedule)  # a loss that weighs the steps itself is their sum when drawn evenly
-    return OnSchedule.of_objective(schedule, objective.time_weights(statistics(), schedule), denoiser)
+    time_weights = objective.time_weights(statistics(), schedule)
+    return (
+        OnSchedule.uniform(schedule)
+        if time_weights is None
+        else OnSchedule.of_objective(schedule, time_weights, denoiser)
+    )
 
 
 def _series(schedule: Schedule, loss: Loss, validation: Tensor, training: Tensor, seed: int) -> Series:

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from fewstep.objectives.base import Objective
+from fewstep.objectives.base import NATS, Objective
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.regret import best_path
@@ -80,7 +79,7 @@ class Grown:
         measured: the statistics, at the timesteps measured alone.
         regret_bound: as `Refined.regret_bound`; 0 where all timesteps were measured.
         standard_error: the largest over objectives and K's of the chosen path's total, bits/dim; NaN where no
-            objective gives every image's value.
+            objective is in nats.
         calls: evaluations of the network that it took.
     """
 
@@ -124,20 +123,17 @@ def grow(
         statistics.add_images(min(2 * statistics.n_images, most_images))
 
 
-def gives_image_nats(objective: Any) -> bool:
-    """Whether an objective gives every image's value, from which a standard error follows."""
-    return hasattr(objective, "image_nats")
-
-
-def _standard_error(measured: DenoisingError, objectives: Sequence[Any], kind: str, steps: Sequence[int]) -> float:
+def _standard_error(
+    measured: DenoisingError, objectives: Sequence[Objective], kind: str, steps: Sequence[int]
+) -> float:
     """The largest standard error of a chosen path's total over images, bits/dim."""
     whole = {kind: interpolated(measured)}
     largest = math.nan
-    for objective in filter(gives_image_nats, objectives):
+    for objective in (one for one in objectives if one.unit == NATS):
         table = objective.edge_costs(whole)
         for K in steps:
             schedule = Schedule.on_grid(best_path(table, K), measured.process)
-            nats = objective.image_nats(whole, schedule)
+            nats = objective.image_values(whole, schedule)
             error = (nats.std() / len(nats) ** 0.5).item() / (measured.dimensions * math.log(2))
             largest = error if math.isnan(largest) else max(largest, error)
     return largest
