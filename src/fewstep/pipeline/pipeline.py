@@ -1,0 +1,106 @@
+"""The stages of one configuration, from its check to its report."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fewstep.config import Config
+from fewstep.decoders import require_steps
+from fewstep.denoiser import Denoiser
+from fewstep.discovery import find
+from fewstep.judging.cost import cost_rows
+from fewstep.pipeline.evaluating import Evaluations
+from fewstep.pipeline.searching import Searches
+from fewstep.pipeline.tuning import Tunings
+from fewstep.search.base import check_steps
+from fewstep.shared import Shared
+from fewstep.stages.evaluate import samples_file
+from fewstep.stages.report import Sources, report
+
+log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """The stages of one configuration; each is run at most once.
+
+    Args:
+        config: the configuration, resolved.
+        build: instantiates a node of it.
+
+    Attributes:
+        reported: the folder of the report, once there is one.
+
+    Raises:
+        UserError: a setting that some stage would refuse later.
+    """
+
+    def __init__(self, config: Config, build: Callable[[Any], Any]) -> None:
+        self.config = config
+        self.shared = Shared(config, build)
+        self.searches = Searches(self.shared)
+        self.tunings = Tunings(self.shared, self.searches)
+        self.evaluations = Evaluations(self.shared, self.searches, self.tunings)
+        self.reported: Path | None = None
+        self._check()
+
+    def _check(self) -> None:
+        """Build everything once, so that a wrong setting ends the run before any work is done."""
+        c, evaluation = self.config, self.shared.evaluation
+        model: Denoiser = self.shared.build(c.model)
+        check_steps(c.steps, model.process)
+        self.shared.check(model)
+        self.searches.check(model)
+        for node in c.solver.values():
+            self.shared.build(node)
+        for name in evaluation.sample_steps.keys() - c.solver.keys():
+            find("solvers", name)  # a solver that is not chosen may be named, but not one that does not exist
+        if c.stage in ("finetune", "evaluate", "report"):
+            self.tunings.check(model)
+        if c.stage in ("evaluate", "report"):
+            require_steps(c.steps, evaluation.decoders, evaluation.variances)
+
+    def run(self) -> str:
+        """Run up to the configured stage; returns what to tell the user."""
+        stage = self.config.stage
+        if stage == "pretrain":
+            return f"The model: {self.shared.weights}"
+        if stage == "search":
+            return "Schedules:\n" + "\n".join(map(str, self.searches.all))
+        if stage == "finetune":
+            models = [f"The tuned model: {tuned.weights}" for tuned in self.tunings.all]
+            return "\n".join(models) or "No fine-tuning is configured; set finetune=restricted."
+        if stage == "evaluate":
+            return "Results:\n" + "\n".join(str(folder / "results.csv") for folder in self.evaluations.all)
+        return self.report()
+
+    def report(self) -> str:
+        """Gather everything; returns the table for the terminal and where the report lies."""
+        c, evaluated = self.config, self.evaluations.all
+        config = {"evaluated": [folder.name for folder in evaluated], "name": c.name}
+        folder = self.shared.folder("report", c.part or "", config)
+        sources = Sources(
+            results=[path / "results.csv" for path in evaluated],
+            costs=[*cost_rows(self.shared.spent, self.shared.labels()), *self.shared.statistics_rows()],
+            schedules=self.searches.all,
+            samples=self._samples(),
+        )
+        log.info("report      %s", folder)
+        table = report(folder, config, sources, f"fewstep: {c.name}{f', {c.part}' if c.part else ''}")
+        self.reported = folder
+        return f"{table}\nThe report: {folder / 'report.html'}"
+
+    def _samples(self) -> dict[str, dict[str, Path]]:
+        """Caption → label of a row → samples, in the order of solver, K and schedule optimizer."""
+        labels = self.evaluations.labels
+        pictures: dict[str, dict[str, Path]] = {}
+        for solver in self.config.solver:
+            for K in self.config.steps:
+                rows = {
+                    labels[folder].replace(f"-k{K:03d}", ""): path
+                    for folder in self.evaluations.all
+                    if folder in labels and (path := samples_file(folder, solver, K)).exists()
+                }
+                if rows:
+                    pictures[f"{solver}, {K} steps; a column starts from the same noise in every row"] = rows
+        return pictures
