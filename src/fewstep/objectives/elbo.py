@@ -47,7 +47,7 @@ def step_nats(
 
 
 class ElboObjective(Objective):
-    """The negative ELBO under a variance kind and the decoder's convention.
+    """The negative ELBO (Watson et al. 2021) under a variance kind and the decoder's convention.
 
     Args:
         variance: `posterior`, `beta`, `optimal`, or `learned`, of networks with a variance head.

@@ -17,7 +17,7 @@ from fewstep.statistics.denoising_error import KIND, DenoisingError
 
 
 class MseReweighted(Objective):
-    """Σ (t_i − t_{i−1}) e(t_i), in squared error of an image; time runs from 0 to 1."""
+    """Σ (t_i − t_{i−1}) e(t_i), the squared error reweighted (Watson et al. 2021); time runs from 0 to 1."""
 
     name = "mse_reweighted"
     unit = "squared error"
@@ -41,7 +41,7 @@ class MseReweighted(Objective):
         """The sum on images x0 and noise [B, …], differentiable in `times` [K+1]."""
         predicted = [denoiser(denoiser.process.add_noise(x0, t, noise), t).x0 for t in times[1:]]
         error = torch.stack([(x0 - x_hat).double().square().flatten(1).sum(1).mean() for x_hat in predicted])
-        return (times.diff() * error).sum()
+        return (times.diff().to(error.device) * error).sum()
 
     def time_weights(self, statistics: Statistics, schedule: Schedule) -> Tensor:
         """t_i − t_{i−1}, float64 [K]."""
