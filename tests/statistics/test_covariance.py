@@ -1,9 +1,19 @@
-"""The linear denoiser against its direct application, and against every other linear one."""
+"""The linear denoiser against its direct application and every other linear one; the covariance as statistics."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from fewstep.statistics.covariance import DataCovariance
+from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
+from fewstep.find_schedule import find_schedule
+from fewstep.process import Process
+from fewstep.statistics.covariance import DataCovariance, Estimator, MeasuredCovariance, load
 
 LEVELS = torch.tensor([0.01, 0.1, 0.5, 2.0, 50.0], dtype=torch.float64)
 
@@ -76,3 +86,91 @@ def test_no_other_linear_filter_is_better() -> None:
             assert error >= least * (1 - 1e-9)
             if size == 0:
                 torch.testing.assert_close(error, least)
+
+
+# As a kind of statistics
+
+PROCESS = Process.cosine(20, 1 / 16)
+
+
+def measured(images: Tensor, denoiser: Denoiser) -> MeasuredCovariance:
+    estimator = Estimator(images, None, split="train", levels=17, indices=range(1, 21), seed=0, batch_size=4)
+    with torch.inference_mode():
+        rows = [estimator.measure(denoiser, row) for row in range(len(estimator))]
+    return estimator.collect(denoiser.process, rows)
+
+
+def same(one: MeasuredCovariance, other: MeasuredCovariance) -> bool:
+    tensors = all(torch.equal(tensor, getattr(other.data, name)) for name, tensor in vars(one.data).items())
+    facts = ("process", "n_images", "split", "calls")
+    return tensors and all(getattr(one, name) == getattr(other, name) for name in facts)
+
+
+@pytest.fixture
+def statistics() -> MeasuredCovariance:
+    return measured(correlated(50)[0], Denoiser(lambda x, time: x, PROCESS, "x0"))
+
+
+def test_it_is_the_covariance_and_takes_no_network_call() -> None:
+    images, _ = correlated(50)
+    denoiser = Denoiser(lambda x, time: x, PROCESS, "x0")
+    found, direct = measured(images, denoiser), DataCovariance.of(images)
+    assert (denoiser.calls, found.calls, found.n_images, found.split) == (0, 0, 50, "train")
+    assert found.process == PROCESS
+    assert all(torch.equal(tensor, getattr(found.data, name)) for name, tensor in vars(direct).items())
+
+
+def test_a_gradient_passes_what_was_measured_in_inference_mode(statistics: MeasuredCovariance) -> None:
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    (scale.square() * statistics.data.eigenvalues).sum().backward()
+    assert scale.grad is not None
+    assert scale.grad.item() == pytest.approx(2 * statistics.data.eigenvalues.sum().item())
+
+
+def test_it_comes_back_from_its_file(statistics: MeasuredCovariance, tmp_path: Path) -> None:
+    statistics.save(tmp_path / "file")
+    assert same(load(tmp_path / "file"), statistics)
+
+
+@pytest.mark.parametrize(
+    "spoil, sentence",
+    [
+        (lambda tensors: tensors["eigenvalues"].neg_(), "holds a negative variance"),
+        (lambda tensors: tensors["eigenvectors"].fill_(torch.nan), "Its eigenvectors holds NaN"),
+        (lambda tensors: tensors.update(mean=torch.zeros(3, dtype=torch.float64)), "has shape"),
+        (lambda tensors: tensors.pop("mean"), "cannot be read"),
+    ],
+    ids=["negative", "NaN", "shape", "lacking"],
+)
+def test_a_spoilt_file_is_refused(
+    spoil: Callable[[dict[str, Tensor]], object], sentence: str, statistics: MeasuredCovariance, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    statistics.save(path)
+    header = _header(path)
+    tensors = {name: tensor.clone() for name, tensor in vars(statistics.data).items()}
+    spoil(tensors)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
+    with pytest.raises(UserError, match=sentence):
+        load(path)
+
+
+def _header(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def test_one_image_has_no_covariance() -> None:
+    with pytest.raises(UserError, match="at least 2 images; given were 1"):
+        Estimator(torch.zeros(1, 1, 2, 2), split="train")
+
+
+def test_the_face_finds_a_schedule_without_a_network_call(grey_images: Callable[..., Tensor]) -> None:
+    denoiser = Denoiser(lambda x, time: x, PROCESS, "x0")
+    images = grey_images(40)
+    found = find_schedule(
+        denoiser, PROCESS, images, [3], objective="gaussian_transport", levels=17, progress=False
+    )[3]
+    assert denoiser.calls == 0
+    assert found.steps == 3
+    assert found.provenance["objective"] == "gaussian_transport"

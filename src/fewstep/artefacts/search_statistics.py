@@ -20,6 +20,7 @@ from fewstep.artefacts.statistics import (
     StatisticsSettings,
     estimator_class,
     grows,
+    identity_of,
     load_statistics,
     statistics_trainer,
 )
@@ -104,14 +105,8 @@ def search_statistics_of(
         raise UserError(
             "statistics.images=auto needs an objective in bits/dim, such as elbo; give statistics.images a number."
         )
-    config = {
-        "kind": kind,
-        "dataset": dict(dataset_config),
-        "split": settings.split,
-        "images": settings.images,
+    config = identity_of(kind, dataset_config, settings) | {
         "timesteps": settings.timesteps,
-        "seed": settings.seed,
-        "noise": settings.noise,
         "regret": needs_of(settings).regret,
         "standard_error": needs_of(settings).standard_error,
         "objectives": list(purpose.configs),

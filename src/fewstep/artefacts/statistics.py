@@ -3,7 +3,7 @@
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +104,18 @@ def statistics_trainer(trainer: MakeTrainer, folder: Path, settings: StatisticsS
     )
 
 
+def identity_of(kind: str, dataset_config: Mapping[str, Any], settings: StatisticsSettings) -> dict[str, Any]:
+    """What names statistics of any kind; what else does is added to it."""
+    return {
+        "kind": kind,
+        "dataset": dict(dataset_config),
+        "split": settings.split,
+        "images": settings.images,
+        "seed": settings.seed,
+        "noise": settings.noise,
+    }
+
+
 def statistics_of(
     kind: str,
     root: Path,
@@ -129,15 +141,13 @@ def statistics_of(
         indices: grid indices; None for the whole grid.
         fitted: the statistics file of the split that `optimal` variances are fitted on; None for these images.
     """
-    config = {
-        "kind": kind,
-        "dataset": dict(dataset_config),
-        "split": settings.split,
-        "images": settings.images,
-        "seed": settings.seed,
-        "noise": settings.noise,
-        "indices": "all" if indices is None else list(indices),
-    }
+    estimates = estimator_class(kind)
+    if getattr(estimates, "whole_split", False):  # a kind of no network call, which takes all that there is
+        settings = replace(settings, images=None, seed=0, noise="common")
+    if hasattr(estimates, "of_split"):  # a kind that is of one split, whatever the others are of
+        settings = replace(settings, split=estimates.of_split)
+    config = identity_of(kind, dataset_config, settings)
+    config["indices"] = "all" if indices is None else list(indices)
     inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
     if fitted is not None:
         inputs["fitted"] = fitted
@@ -147,7 +157,7 @@ def statistics_of(
             denoiser = load_model(weights)
             assert settings.images != "auto"  # fewstep.artefacts.search_statistics finds the number
             images = checked_images(dataset, settings.split)[: settings.images]
-            estimator = estimator_class(kind)(
+            estimator = estimates(
                 images,
                 None,
                 split=settings.split,

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewstep.costs import check_costs, check_first_pairs
+from fewstep.costs import CostTable, check_costs, check_first_pairs
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
@@ -27,6 +27,7 @@ from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search import row_by_row
 from fewstep.search.base import check_steps
+from fewstep.search.rounds import in_rounds
 
 if TYPE_CHECKING:
     from fewstep.search.kernels.min_plus import LeastCosts
@@ -183,7 +184,14 @@ def _check_steps(steps: Sequence[int], most: int) -> list[int]:
 
 
 class Dp:
-    """`dp`: the exactly optimal schedule of an additive objective on the grid, for every K in one pass."""
+    """`dp`: the exactly optimal schedule of an additive objective on the grid, for every K in one pass.
+
+    An objective that is linearised is no sum over steps, but has a table near any path. It is searched in rounds
+    (fewstep.search.rounds), for each K from the best path of one table that is around none: the table around the
+    last path gives the next one, until a path comes back or MOST_ROUNDS are done, and the schedule of the best
+    true value is kept; the best of all it need not be. Its `provenance["found"]` holds the number of `rounds` and
+    that `value`.
+    """
 
     name = "dp"
     needs_objective = True
@@ -215,10 +223,31 @@ class Dp:
         self.check(objective, denoiser.process)
         assert objective is not None
         check_steps(steps, denoiser.process)
-        table = objective.edge_costs(statistics)
+        schedules = self._best(objective, objective.edge_costs(statistics), denoiser.process, steps)
+        if objective.linearised:
+            return {K: self._in_rounds(objective, statistics, denoiser, first) for K, first in schedules.items()}
+        return schedules
+
+    def _best(
+        self, objective: Objective, table: CostTable, process: Process, steps: Sequence[int]
+    ) -> dict[int, Schedule]:
+        """The schedules of least total cost of a table."""
         provenance = {"search": self.name, "objective": objective.name}
         if table.first_pairs is None:
             paths = optimal_paths(table.costs, steps)
         else:
             paths = optimal_paths_from_pairs(table.costs, table.first_pairs, steps)
-        return {K: Schedule(table.times[path], denoiser.process, provenance) for K, path in paths.items()}
+        return {K: Schedule(table.times[path], process, provenance) for K, path in paths.items()}
+
+    def _in_rounds(
+        self, objective: Objective, statistics: Statistics, denoiser: Denoiser, first: Schedule
+    ) -> Schedule:
+        """The best schedule of the rounds that begin with `first`, and what was found out on the way."""
+        K, process = first.steps, denoiser.process
+
+        def next_after(schedule: Schedule) -> Schedule:
+            return self._best(objective, objective.edge_costs(statistics, schedule), process, [K])[K]
+
+        found = in_rounds(first, next_after, lambda schedule: objective.value(statistics, schedule, denoiser))
+        facts = {"rounds": len(found.values), "value": found.value}
+        return Schedule(found.schedule.times, process, {**first.provenance, "found": facts})

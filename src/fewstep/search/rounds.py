@@ -1,0 +1,54 @@
+"""The dynamic programme in rounds, for objectives whose table of costs is linearised around a path."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fewstep.schedule import Schedule
+
+MOST_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best schedule that rounds came by.
+
+    Attributes:
+        schedule: it.
+        value: its true value, in the objective's unit.
+        values: the true values of the schedules of all rounds, in order.
+    """
+
+    schedule: Schedule
+    value: float
+    values: list[float]
+
+
+def in_rounds(
+    first: Schedule,
+    next_after: Callable[[Schedule], Schedule],
+    value: Callable[[Schedule], float],
+    most: int = MOST_ROUNDS,
+) -> Found:
+    """Take the best path of the table around the last path, and so on.
+
+    It ends when a path comes back (a fixed point, or a cycle) or after `most` rounds. The true value may rise from
+    one round to the next, so that the schedule of the least is kept, the first of equals. A fixed point is the
+    best path of its own table, which need not be the best of all.
+
+    Args:
+        first: the schedule of the first round.
+        next_after: the best schedule of the table that is linearised around a schedule.
+        value: the true value of a schedule.
+        most: rounds, the first one included.
+    """
+    schedules, values = [first], [value(first)]
+    while len(schedules) < most:
+        schedule = next_after(schedules[-1])
+        if any(torch.equal(schedule.times, before.times) for before in schedules):
+            break
+        schedules.append(schedule)
+        values.append(value(schedule))
+    best = min(range(len(values)), key=values.__getitem__)
+    return Found(schedules[best], values[best], values)
