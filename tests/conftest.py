@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
 
+from fewstep.artefacts.features import Features
+from fewstep.backbones.classifier import Classifier
 from fewstep.backbones.unet import UNet
+from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
+from fewstep.metrics.frechet import FeatureMoments
 from fewstep.process import Process
 from fewstep.statistics.denoising_error import DenoisingError, DenoisingErrorEstimator
 from fewstep.weights import save_model
@@ -104,29 +109,65 @@ def grey_images() -> Callable[..., Tensor]:
     return make
 
 
+SMALL_UNET: dict[str, Any] = {
+    "image_size": 8,
+    "in_channels": 1,
+    "out_channels": 1,
+    "model_channels": 8,
+    "num_res_blocks": 1,
+    "channel_mult": [1],
+    "attention_resolutions": [],
+    "num_heads": 1,
+    "num_groups": 2,
+}
+
+
 @pytest.fixture(scope="session")
-def save_small_model() -> Callable[..., Path]:
+def small_unet() -> Callable[..., UNet]:
+    """(changed arguments) → a network for digits of 8 channels as it is before training."""
+
+    def make(**changes: Any) -> UNet:
+        return UNet(**SMALL_UNET | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[[UNet, float], UNet]:
+    """(network, std) → the network, random in every layer, so that no layer hides another."""
+
+    def make(network: UNet, std: float) -> UNet:
+        generator = torch.Generator().manual_seed(0)
+        for parameter in network.parameters():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        return network
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_small_model(small_unet: Callable[..., UNet]) -> Callable[..., Path]:
     """(folder, process, seed) → the folder, with a model for digits of 8 channels, random in every layer."""
 
     def make(folder: Path, process: Process, seed: int = 0) -> Path:
         torch.manual_seed(seed)
-        network = UNet(
-            image_size=8,
-            in_channels=1,
-            out_channels=1,
-            model_channels=8,
-            num_res_blocks=1,
-            channel_mult=[1],
-            attention_resolutions=[],
-            num_heads=1,
-            num_groups=2,
-        )
+        network = small_unet()
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         save_model(folder, Denoiser(network, process, "v"), (1, 8, 8), 17)
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def features() -> Features:
+    """The judge of digits, with an extractor that has learned nothing."""
+    torch.manual_seed(0)
+    extractor = Classifier(in_channels=1, image_size=8, num_classes=10, width=4, num_features=6).eval()
+    with torch.inference_mode():
+        moments = FeatureMoments.of(extractor.features(Digits().images("train")))
+    return Features(extractor, moments, accuracy=0.25, n_test=360)
 
 
 @pytest.fixture(

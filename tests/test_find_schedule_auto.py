@@ -69,7 +69,7 @@ def test_where_it_is_not_reached_all_images_are_used() -> None:
         ({"standard_error": 0.0}, "standard_error is 0.0; it must be positive"),
         (
             {"standard_error": 0.1, "objective": MseReweighted()},
-            "needs an objective that gives every image's value, such as elbo; mse_reweighted does not",
+            "needs an objective in bits/dim, such as elbo; mse_reweighted is in squared error",
         ),
     ],
 )

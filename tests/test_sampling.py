@@ -1,6 +1,6 @@
 """Samples depend on the image's index and nothing else, to the last bit, with a real network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -22,23 +22,12 @@ SOLVERS = [Ddim(), Ddim(eta=0.7), Ancestral("beta")]
 
 
 @pytest.fixture(scope="module")
-def denoiser() -> Denoiser:
+def denoiser(small_unet: Callable[..., UNet], randomised: Callable[[UNet, float], UNet]) -> Denoiser:
     """A narrow UNet with attention, random everywhere."""
-    network = UNet(
-        image_size=8,
-        in_channels=1,
-        out_channels=1,
-        model_channels=12,
-        num_res_blocks=1,
-        channel_mult=[1, 2],
-        attention_resolutions=[4],
-        num_heads=2,
-        num_groups=4,
+    network = small_unet(
+        model_channels=12, channel_mult=[1, 2], attention_resolutions=[4], num_heads=2, num_groups=4
     )
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return Denoiser(network, PROCESS, "edm").eval()
+    return Denoiser(randomised(network, 0.1), PROCESS, "edm").eval()
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewstep import noise_laws
 from fewstep.errors import UserError
 
-BETA_MAX = 0.999  # Nichol & Dhariwal 2021: β of the cosine process is clipped here
 EDM_SIGMA_MIN = 0.002  # Karras et al. 2022
-COSINE_OFFSET = 0.008  # Nichol & Dhariwal 2021, eq. 17
-MOST_TIMESTEPS = 1_000_000  # a table of costs holds T² numbers, so that far fewer are of use
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,12 @@ class Process:
     def __init__(self, log_snr_grid: Tensor, variance_preserving: bool, definition: dict[str, Any]) -> None:
         """`log_snr_grid`: float64 [T], the log-SNR at t_1 … t_T, strictly descending and finite."""
         name = definition["name"]
-        if not bool(torch.isfinite(log_snr_grid).all()) or not bool((log_snr_grid.diff() < 0).all()):
+        if not bool(torch.isfinite(log_snr_grid).all()):
+            raise UserError(
+                f"The noise level of the process {name} must be positive and finite from t_1 to its end, T: "
+                f"{definition}."
+            )
+        if not bool((log_snr_grid.diff() < 0).all()):
             raise UserError(
                 f"The process {name} does not lose signal at every timestep of its grid: {definition}."
             )
@@ -74,20 +77,8 @@ class Process:
             T: number of timesteps; more than 20, because below that the last β reaches 1.
             smallest_noise_level: σ/α at t_1; β then starts at its σ² instead of 1e-4 · 1000/T.
         """
-        _check_grid_size(T)
-        beta_first, beta_last = 1e-4 * 1000 / T, 0.02 * 1000 / T
-        if beta_last >= 1:
-            raise UserError(f"The linear process does not exist for T = {T}: its β reaches 1; T must be above 20.")
-        if smallest_noise_level is not None:
-            variance_ratio = _check_noise_level(smallest_noise_level) ** 2
-            beta_first = variance_ratio / (1 + variance_ratio)
-            if beta_first >= beta_last:
-                raise UserError(
-                    f"A smallest noise level of {smallest_noise_level} starts the linear process at β = "
-                    f"{beta_first:.3g}, which must lie below its last β, {beta_last:.3g}."
-                )
-        beta = torch.linspace(beta_first, beta_last, T, dtype=torch.float64)
-        return cls(_log_snr_of_betas(beta), True, _definition("linear", T, smallest_noise_level))
+        log_snr = noise_laws.linear(T, smallest_noise_level)
+        return cls(log_snr, True, _definition("linear", T, smallest_noise_level))
 
     @classmethod
     def cosine(cls, T: int, smallest_noise_level: float | None = None) -> "Process":
@@ -97,21 +88,8 @@ class Process:
             T: number of timesteps; at least 2.
             smallest_noise_level: σ/α at t_1; the angle then runs evenly from its arctangent at t_1 to π/2.
         """
-        _check_grid_size(T)
-        if smallest_noise_level is None:
-            n = torch.arange(T + 1, dtype=torch.float64)
-            alpha_bar = torch.cos((n / T + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).square()
-        else:
-            first = math.atan(_check_noise_level(smallest_noise_level))
-            if math.sin(first) ** 2 > BETA_MAX:
-                raise UserError(
-                    f"The cosine process cannot start at the noise level {smallest_noise_level}: its β is clipped "
-                    f"at {BETA_MAX}, so the level must be at most {math.sqrt(BETA_MAX / (1 - BETA_MAX)):.4g}."
-                )
-            angle = torch.linspace(first, math.pi / 2, T, dtype=torch.float64)
-            alpha_bar = torch.cat([angle.new_ones(1), torch.cos(angle).square()])
-        beta = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=BETA_MAX)
-        return cls(_log_snr_of_betas(beta), True, _definition("cosine", T, smallest_noise_level))
+        log_snr = noise_laws.cosine(T, smallest_noise_level)
+        return cls(log_snr, True, _definition("cosine", T, smallest_noise_level))
 
     @classmethod
     def edm(
@@ -129,7 +107,6 @@ class Process:
             sigma_max: σ at t_T.
             smallest_noise_level: sigma_min by the name that it has in every process; give one of the two.
         """
-        _check_grid_size(T)
         if sigma_min is not None and smallest_noise_level is not None:
             raise UserError(
                 f"The edm process's smallest noise level is its sigma_min: give {smallest_noise_level} or "
@@ -137,13 +114,9 @@ class Process:
             )
         if sigma_min is None:
             sigma_min = EDM_SIGMA_MIN if smallest_noise_level is None else smallest_noise_level
-        if not 0 < sigma_min < sigma_max < math.inf:
-            raise UserError(
-                f"The edm process needs 0 < sigma_min < sigma_max; given were {sigma_min} and {sigma_max}."
-            )
-        log_sigma = torch.linspace(math.log(sigma_min), math.log(sigma_max), T, dtype=torch.float64)
+        log_snr = noise_laws.edm(T, sigma_min, sigma_max)
         definition = {"name": "edm", "T": T, "sigma_min": float(sigma_min), "sigma_max": float(sigma_max)}
-        return cls(-2 * log_sigma, False, definition)
+        return cls(log_snr, False, definition)
 
     @classmethod
     def from_definition(cls, definition: dict[str, Any]) -> "Process":
@@ -293,26 +266,6 @@ def over_images(coefficient: Tensor, images: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (images.ndim - 1)) if coefficient.ndim else coefficient
 
 
-def _check_grid_size(T: int) -> None:
-    if isinstance(T, bool) or not isinstance(T, int) or not 2 <= T <= MOST_TIMESTEPS:
-        raise UserError(
-            f"A process needs a whole number T of at least 2 timesteps, and at most {MOST_TIMESTEPS:,}; "
-            f"given was {T!r}."
-        )
-
-
-def _check_noise_level(noise_level: float) -> float:
-    if not 0 < noise_level < math.inf:
-        raise UserError(f"The smallest noise level σ/α must be positive and finite; given was {noise_level!r}.")
-    return float(noise_level)
-
-
 def _definition(name: str, T: int, smallest_noise_level: float | None) -> dict[str, Any]:
     level = None if smallest_noise_level is None else float(smallest_noise_level)
     return {"name": name, "T": T, "smallest_noise_level": level}
-
-
-def _log_snr_of_betas(beta: Tensor) -> Tensor:
-    """log ᾱ/(1 − ᾱ) with ᾱ = Π(1 − β), without cancellation where ᾱ is near 1."""
-    log_alpha_bar = torch.log1p(-beta).cumsum(0)
-    return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))

@@ -39,15 +39,8 @@ from fewstep.variance import no_variance_head
 log = logging.getLogger(__name__)
 
 PLACE = (
-    "_target_",
-    "_partial_",
-    "accelerator",
-    "devices",
-    "num_nodes",
-    "strategy",
-    "enable_model_summary",
-    "enable_progress_bar",
-    "use_distributed_sampler",
+    *("_target_", "_partial_", "accelerator", "devices", "num_nodes", "strategy"),
+    *("enable_model_summary", "enable_progress_bar", "use_distributed_sampler"),
 )
 
 
@@ -74,6 +67,7 @@ class Shared:
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
         self.spent: list[Spent] = []
+        self._announced: set[tuple[str, str, Path]] = set()
 
     def check(self, model: Denoiser) -> None:
         """Raise a UserError unless the dataset, the model and the trainer can be used, with each other too."""
@@ -157,26 +151,23 @@ class Shared:
         named = [{"judge": judge.name, "variance": judge.variance} for judge in judges]
         return replace(purpose, objectives=[*purpose.objectives, *judges], configs=[*configs, *named])
 
-    def search_statistics(self, kind: str, weights: Path) -> tuple[Path, Callable[[Path], Any]]:
+    def search_statistics(
+        self, kind: str, weights: Path, charged_to: str | None = None
+    ) -> tuple[Path, Callable[[Path], Any]]:
         """The file of the statistics behind a search, and the function that reads it for all timesteps.
 
-        With `auto` settings the file holds some timesteps, and what lies between them is interpolated.
+        With `auto` settings the file holds some timesteps, and what lies between them is interpolated. They are
+        charged to all schedule optimizers, or to the one that alone reads them.
         """
         purpose = self.purpose.reading(kind)
         if not self.statistics.adaptive or not grows(kind) or not purpose.objectives:
-            return self.fitted_statistics(kind, weights), load_statistics(kind)
-        log.info("statistics  %s on %s, %s", kind, self.statistics.split, weights)
+            return self.fitted_statistics(kind, weights, None, charged_to), load_statistics(kind)
+        self._announce(kind, self.statistics.split, weights)
+        root = self.root / "statistics"
         path = search_statistics_of(
-            kind,
-            self.root / "statistics",
-            weights,
-            self.dataset,
-            self.config.dataset,
-            self.statistics,
-            self.trainer,
-            purpose,
+            kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose
         )
-        self.charge("statistics", None, path.parent)
+        self.charge("statistics", charged_to, path.parent)
         return path, load_search_statistics(kind)
 
     @cached_property
@@ -215,10 +206,23 @@ class Shared:
         """
         return schedules if self.statistics.timesteps == "auto" else None
 
-    def fitted_statistics(self, kind: str, weights: Path, schedules: Sequence[Path] | None = None) -> Path:
+    def fitted_statistics(
+        self, kind: str, weights: Path, schedules: Sequence[Path] | None = None, charged_to: str | None = None
+    ) -> Path:
         """Statistics of the split behind the search, all measured; with `schedules` at their timesteps alone."""
         path = self._statistics(kind, weights, self._fitted_settings, _indices(schedules), None)
-        self.charge("statistics" if schedules is None else "evaluate", None, path.parent)
+        self.charge("statistics" if schedules is None else "evaluate", charged_to, path.parent)
+        return path
+
+    def validation_statistics(
+        self, kind: str, weights: Path, fitted: Path, schedule: Path, charged_to: str
+    ) -> Path:
+        """Statistics of all validation images at a schedule's timesteps, with the same noise for every model."""
+        settings = StatisticsSettings(
+            split="validation", images=None, seed=self.statistics.seed, batch_size=self.statistics.batch_size
+        )
+        path = self._statistics(kind, weights, settings, _indices([schedule]), fitted)
+        self.charge("finetune", charged_to, path.parent)
         return path
 
     def judging_statistics(
@@ -235,6 +239,12 @@ class Shared:
         self.charge("evaluate", None, path.parent)
         return path
 
+    def _announce(self, kind: str, split: str, weights: Path) -> None:
+        """Say once which statistics are asked for; every search and every judge asks again."""
+        if (kind, split, weights) not in self._announced:
+            self._announced.add((kind, split, weights))
+            log.info("statistics  %s on %s, %s", kind, split, weights)
+
     def _statistics(
         self,
         kind: str,
@@ -243,7 +253,7 @@ class Shared:
         indices: Sequence[int] | None,
         fitted: Path | None,
     ) -> Path:
-        log.info("statistics  %s on %s, %s", kind, settings.split, weights)
+        self._announce(kind, settings.split, weights)
         return statistics_of(
             kind,
             self.root / "statistics",

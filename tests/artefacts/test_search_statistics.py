@@ -1,7 +1,6 @@
 """Statistics behind a search with `auto` settings: an artefact like the others, that says what it took."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +27,17 @@ from fewstep.statistics.denoising_error import KIND, DenoisingError
 T = 80
 PROCESS = Process.cosine(T, 1 / 16)
 SETTINGS = StatisticsSettings(images="auto", timesteps="auto", regret=0.05, standard_error=0.03)
-TRAINER = partial(
-    pl.Trainer, accelerator="cpu", devices=1, enable_model_summary=False, enable_progress_bar=False, logger=False
-)
+Trainers = Callable[..., pl.Trainer]
 PURPOSE = Purpose(
     [ElboObjective("posterior"), ElboObjective("optimal")], [{"elbo": "posterior"}, {"elbo": "optimal"}], [3, 6]
 )
 
 
-def no_trainer(**_: Any) -> pl.Trainer:
-    raise AssertionError("computed again")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory, save_small_model: Callable[..., Path]) -> Path:
-    return save_small_model(tmp_path_factory.mktemp("weights"), PROCESS)
-
-
 @pytest.fixture
-def ask(weights: Path, tmp_path: Path) -> Callable[..., Path]:
-    def make(settings: StatisticsSettings = SETTINGS, trainer: Any = TRAINER, purpose: Purpose = PURPOSE) -> Path:
+def ask(weights: Path, tmp_path: Path, trainer: Trainers) -> Callable[..., Path]:
+    def make(
+        settings: StatisticsSettings = SETTINGS, trainer: Trainers = trainer, purpose: Purpose = PURPOSE
+    ) -> Path:
         return search_statistics_of(
             KIND, tmp_path, weights, Digits(), {"name": "digits"}, settings, trainer, purpose
         )
@@ -70,7 +60,7 @@ def test_the_file_holds_what_was_measured_and_is_read_for_all_timesteps(ask: Cal
     assert record["network_calls"] >= facts["timesteps"] * facts["images"]
 
 
-def test_the_second_who_asks_computes_nothing(ask: Callable[..., Path]) -> None:
+def test_the_second_who_asks_computes_nothing(ask: Callable[..., Path], no_trainer: Trainers) -> None:
     assert ask() == ask(trainer=no_trainer)
 
 
@@ -113,15 +103,15 @@ def test_whatever_decides_what_is_measured_has_a_folder_of_its_own(
     assert ask(**other) != ask()
 
 
-def test_objectives_that_read_something_else_have_no_say(ask: Callable[..., Path]) -> None:
+def test_objectives_that_read_something_else_have_no_say(ask: Callable[..., Path], no_trainer: Trainers) -> None:
     elsewhere = ElboObjective("beta", "improved_diffusion")
     purpose = Purpose([*PURPOSE.objectives, elsewhere], [*PURPOSE.configs, {"elbo": "elsewhere"}], [3, 6])
     assert ask() == ask(purpose=purpose, trainer=no_trainer)
 
 
-def test_images_need_an_objective_that_values_them(ask: Callable[..., Path]) -> None:
+def test_images_need_an_objective_in_bits(ask: Callable[..., Path]) -> None:
     purpose = Purpose([MseReweighted()], [{"mse": 1}], [3])
-    with pytest.raises(UserError, match=r"images=auto needs an objective that gives every image.s value"):
+    with pytest.raises(UserError, match=r"images=auto needs an objective in bits/dim"):
         ask(purpose=purpose)
     path = ask(purpose=purpose, settings=StatisticsSettings(images=8, timesteps="auto"))
     assert read_record(path.parent)["facts"]["standard_error"] is None
@@ -144,10 +134,10 @@ def test_rows_say_what_was_saved_and_lost(ask: Callable[..., Path]) -> None:
     assert "statistics_standard_error" not in {row.metric for row in only_timesteps}
 
 
-def test_fresh_noise_is_another_artefact(weights: Path, tmp_path: Path) -> None:
+def test_fresh_noise_is_another_artefact(weights: Path, tmp_path: Path, trainer: Trainers) -> None:
     def made(settings: StatisticsSettings) -> Path:
         return statistics_of(
-            KIND, tmp_path, weights, Digits(), {"name": "digits"}, settings, TRAINER, indices=[3, 40]
+            KIND, tmp_path, weights, Digits(), {"name": "digits"}, settings, trainer, indices=[3, 40]
         )
 
     common, fresh = made(StatisticsSettings(images=6)), made(StatisticsSettings(images=6, noise="fresh"))

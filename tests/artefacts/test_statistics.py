@@ -1,7 +1,6 @@
 """Statistics are computed once per (weights, data, kind, images, timesteps, seed), and then only read."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,15 @@ from fewstep.weights import load_model
 
 T = 12
 PROCESS = Process.cosine(T, 1 / 16)
+Trainers = Callable[..., pl.Trainer]
 SETTINGS = StatisticsSettings(images=6, batch_size=4)
-TRAINER = partial(
-    pl.Trainer, accelerator="cpu", devices=1, enable_model_summary=False, enable_progress_bar=False, logger=False
-)
-
-
-def no_trainer(**_: Any) -> pl.Trainer:
-    raise AssertionError("computed again")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory, save_small_model: Callable[..., Path]) -> Path:
-    return save_small_model(tmp_path_factory.mktemp("weights"), PROCESS)
 
 
 @pytest.fixture
-def ask(weights: Path, tmp_path: Path) -> Callable[..., Path]:
+def ask(weights: Path, tmp_path: Path, trainer: Trainers) -> Callable[..., Path]:
     """`statistics_of` with everything given; the keyword arguments override."""
 
-    def make(settings: StatisticsSettings = SETTINGS, trainer: Any = TRAINER, **more: Any) -> Path:
+    def make(settings: StatisticsSettings = SETTINGS, trainer: Trainers = trainer, **more: Any) -> Path:
         given = {"weights": weights, "dataset_config": {"name": "digits"}} | more
         return statistics_of(
             KIND,
@@ -69,20 +57,20 @@ def test_it_is_what_the_estimator_measures(
     assert same(load_statistics(KIND)(ask()), direct)
 
 
-def test_the_second_who_asks_computes_nothing(ask: Callable[..., Path]) -> None:
+def test_the_second_who_asks_computes_nothing(ask: Callable[..., Path], no_trainer: Trainers) -> None:
     path = ask()
     changed = path.stat().st_mtime_ns
     assert ask(trainer=no_trainer) == path
     assert path.stat().st_mtime_ns == changed
 
 
-def test_one_that_was_cut_short_is_computed(ask: Callable[..., Path]) -> None:
+def test_one_that_was_cut_short_is_computed(ask: Callable[..., Path], no_trainer: Trainers) -> None:
     with pytest.raises(AssertionError, match="computed again"):
         ask(trainer=no_trainer)
     assert DenoisingError.load(ask()).n_images == 6
 
 
-def test_the_batch_size_does_not_name_them(ask: Callable[..., Path]) -> None:
+def test_the_batch_size_does_not_name_them(ask: Callable[..., Path], no_trainer: Trainers) -> None:
     other = StatisticsSettings(images=6, batch_size=3)
     assert ask(settings=other) == ask(trainer=no_trainer)
 
@@ -105,7 +93,7 @@ def test_whatever_changes_the_numbers_has_a_folder_of_its_own(
 
 
 def test_other_weights_have_a_folder_of_their_own(
-    ask: Callable[..., Path], tmp_path: Path, save_small_model: Callable[..., Path]
+    ask: Callable[..., Path], tmp_path: Path, save_small_model: Callable[..., Path], no_trainer: Trainers
 ) -> None:
     other = save_small_model(tmp_path / "other", PROCESS, seed=1)
     assert ask(weights=other) != ask()

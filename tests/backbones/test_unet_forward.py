@@ -2,123 +2,144 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewstep.backbones.unet import UNet
 
 
-def sinusoids(timesteps: torch.Tensor, width: int) -> torch.Tensor:
+def sinusoids(timesteps: Tensor, width: int) -> Tensor:
     columns = [torch.cos(timesteps / 10_000 ** (i / (width // 2))) for i in range(width // 2)]
     columns += [torch.sin(timesteps / 10_000 ** (i / (width // 2))) for i in range(width // 2)]
     return torch.stack(columns + [torch.zeros_like(timesteps)] * (width % 2), dim=1)
 
 
-def reference(state: dict, config: dict, x: torch.Tensor, timesteps: torch.Tensor, label) -> torch.Tensor:
-    """Run the network of a state dict; up- and downsampling are told from the resolutions, the rest from names."""
-    depth, levels = config["num_res_blocks"], len(config["channel_mult"])
-    groups = config.get("num_groups", 32)
+def silu(h: Tensor) -> Tensor:
+    return h / (1 + torch.exp(-h))
 
-    def normalise(name, h):
-        b, c, *size = h.shape
-        h = h.reshape(b, min(groups, c // 4), -1)
-        h = (h - h.mean(2, keepdim=True)) / torch.sqrt(h.var(2, unbiased=False, keepdim=True) + 1e-5)
-        gain, bias = (state[f"{name}.{part}"][None, :, None, None] for part in ("weight", "bias"))
-        return h.reshape(b, c, *size) * gain + bias
 
-    def silu(h):
-        return h / (1 + torch.exp(-h))
+def halve(h: Tensor) -> Tensor:
+    return (h[..., ::2, ::2] + h[..., 1::2, ::2] + h[..., ::2, 1::2] + h[..., 1::2, 1::2]) / 4
 
-    def conv(name, h, stride=1):
-        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+
+def double(h: Tensor) -> Tensor:
+    return h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a state dict, each a function of its name."""
+
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+
+    def has(self, name: str) -> bool:
+        return any(key.startswith(f"{name}.") for key in self.state)
+
+    def conv(self, name: str, h: Tensor, stride: int = 1) -> Tensor:
+        weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
         return F.conv2d(h, weight, bias, stride=stride, padding=weight.shape[-1] // 2)
 
-    def halve(h):
-        return (h[..., ::2, ::2] + h[..., 1::2, ::2] + h[..., ::2, 1::2] + h[..., 1::2, 1::2]) / 4
+    def linear(self, name: str, h: Tensor) -> Tensor:
+        return h @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
 
-    def double(h):
-        return h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    def along_pixels(self, name: str, h: Tensor) -> Tensor:
+        """A convolution of width 1 of [B, C, L]."""
+        weight, bias = self.state[f"{name}.weight"][:, :, 0], self.state[f"{name}.bias"]
+        return torch.einsum("oc,bcl->bol", weight, h) + bias[:, None]
 
-    def residual(name, h, change=None):
+    def normalise(self, name: str, h: Tensor) -> Tensor:
+        b, c, *size = h.shape
+        h = h.reshape(b, min(self.config.get("num_groups", 32), c // 4), -1)
+        h = (h - h.mean(2, keepdim=True)) / torch.sqrt(h.var(2, unbiased=False, keepdim=True) + 1e-5)
+        gain, bias = (self.state[f"{name}.{part}"][None, :, None, None] for part in ("weight", "bias"))
+        return h.reshape(b, c, *size) * gain + bias
+
+    def embedding(self, timesteps: Tensor, label: Tensor | None) -> Tensor:
+        found = self.linear("time_embed.0", sinusoids(timesteps, self.config["model_channels"]))
+        found = self.linear("time_embed.2", silu(found))
+        return found if label is None else found + self.state["label_emb.weight"][label]
+
+    def residual(
+        self, name: str, h: Tensor, embedding: Tensor, change: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         skip = h
-        h = silu(normalise(f"{name}.in_layers.0", h))
+        h = silu(self.normalise(f"{name}.in_layers.0", h))
         if change is not None:
             h, skip = change(h), change(skip)
-        h = conv(f"{name}.in_layers.2", h)
-        shift = silu(embedding) @ state[f"{name}.emb_layers.1.weight"].T + state[f"{name}.emb_layers.1.bias"]
-        shift = shift[:, :, None, None]
-        if config.get("use_scale_shift_norm"):
+        h = self.conv(f"{name}.in_layers.2", h)
+        shift = self.linear(f"{name}.emb_layers.1", silu(embedding))[:, :, None, None]
+        if self.config.get("use_scale_shift_norm"):
             scale, shift = shift[:, : h.shape[1]], shift[:, h.shape[1] :]
-            h = normalise(f"{name}.out_layers.0", h) * (1 + scale) + shift
+            h = self.normalise(f"{name}.out_layers.0", h) * (1 + scale) + shift
         else:
-            h = normalise(f"{name}.out_layers.0", h + shift)
-        h = conv(f"{name}.out_layers.3", silu(h))
-        return h + (conv(f"{name}.skip_connection", skip) if f"{name}.skip_connection.weight" in state else skip)
+            h = self.normalise(f"{name}.out_layers.0", h + shift)
+        h = self.conv(f"{name}.out_layers.3", silu(h))
+        return h + (self.conv(f"{name}.skip_connection", skip) if self.has(f"{name}.skip_connection") else skip)
 
-    def attention(name, h):
+    def attention(self, name: str, h: Tensor) -> Tensor:
         b, c, *size = h.shape
-        heads = config.get("num_heads") or c // config["num_head_channels"]
+        heads = self.config.get("num_heads") or c // self.config["num_head_channels"]
         d = c // heads
-        normal = normalise(f"{name}.norm", h).reshape(b, c, -1)
-        rows = torch.einsum("oc,bcl->bol", state[f"{name}.qkv.weight"][:, :, 0], normal)
-        rows = rows + state[f"{name}.qkv.bias"][:, None]
-        result = torch.empty_like(normal)
+        rows = self.along_pixels(f"{name}.qkv", self.normalise(f"{name}.norm", h).reshape(b, c, -1))
+        found = []
         for head in range(heads):
             q, k, v = (
-                torch.stack([rows[:, row_of(part, head, i, heads, d)] for i in range(d)], dim=1)
+                torch.stack([rows[:, self.row_of(part, head, i, heads, d)] for i in range(d)], dim=1)
                 for part in range(3)
             )
             weights = torch.softmax(torch.einsum("bdi,bdj->bij", q, k) / math.sqrt(d), dim=2)
-            result[:, head * d : (head + 1) * d] = torch.einsum("bij,bdj->bdi", weights, v)
-        result = torch.einsum("oc,bcl->bol", state[f"{name}.proj_out.weight"][:, :, 0], result)
-        return h + (result + state[f"{name}.proj_out.bias"][:, None]).reshape(b, c, *size)
+            found.append(torch.einsum("bij,bdj->bdi", weights, v))
+        return h + self.along_pixels(f"{name}.proj_out", torch.cat(found, dim=1)).reshape(b, c, *size)
 
-    def row_of(part, head, i, heads, d):
-        order = config.get("qkv_order", "heads_first")
+    def row_of(self, part: int, head: int, i: int, heads: int, d: int) -> int:
+        """The row of qkv that holds channel i of q, k or v (part 0, 1, 2) of a head."""
+        order = self.config.get("qkv_order", "heads_first")
         if order == "heads_first":
             return head * 3 * d + part * d + i
         return part * heads * d + head * d + i if order == "qkv_first" else head * d * 3 + i * 3 + part
 
-    def has(name):
-        return any(key.startswith(f"{name}.") for key in state)
+    def down(self, name: str, h: Tensor, embedding: Tensor) -> Tensor:
+        if self.has(f"{name}.in_layers"):
+            return self.residual(name, h, embedding, halve)
+        return self.conv(f"{name}.op", h, stride=2) if self.has(f"{name}.op") else halve(h)
 
-    def down(name, h):
-        if has(f"{name}.in_layers"):
-            return residual(name, h, halve)
-        return conv(f"{name}.op", h, stride=2) if has(f"{name}.op") else halve(h)
+    def up(self, name: str, h: Tensor, embedding: Tensor) -> Tensor:
+        if self.has(f"{name}.in_layers"):
+            return self.residual(name, h, embedding, double)
+        return self.conv(f"{name}.conv", double(h)) if self.has(f"{name}.conv") else double(h)
 
-    def up(name, h):
-        if has(f"{name}.in_layers"):
-            return residual(name, h, double)
-        return conv(f"{name}.conv", double(h)) if has(f"{name}.conv") else double(h)
 
-    embedding = sinusoids(timesteps, config["model_channels"])
-    embedding = embedding @ state["time_embed.0.weight"].T + state["time_embed.0.bias"]
-    embedding = silu(embedding) @ state["time_embed.2.weight"].T + state["time_embed.2.bias"]
-    if label is not None:
-        embedding = embedding + state["label_emb.weight"][label]
-
-    h = conv("input_blocks.0.0", x)
+def reference(
+    state: dict[str, Tensor], config: dict[str, Any], x: Tensor, timesteps: Tensor, label: Tensor | None
+) -> Tensor:
+    """Run the network of a state dict; up- and downsampling are told from the resolutions, the rest from names."""
+    layers, depth, levels = Layers(state, config), config["num_res_blocks"], len(config["channel_mult"])
+    embedding = layers.embedding(timesteps, label)
+    h = layers.conv("input_blocks.0.0", x)
     skips = [h]
     for index in range(1, (depth + 1) * levels):
         name = f"input_blocks.{index}"
         if index % (depth + 1) == 0:
-            h = down(f"{name}.0", h)
+            h = layers.down(f"{name}.0", h, embedding)
         else:
-            h = residual(f"{name}.0", h)
-            h = attention(f"{name}.1", h) if has(f"{name}.1.qkv") else h
+            h = layers.residual(f"{name}.0", h, embedding)
+            h = layers.attention(f"{name}.1", h) if layers.has(f"{name}.1.qkv") else h
         skips.append(h)
-    h = residual("middle_block.2", attention("middle_block.1", residual("middle_block.0", h)))
+    h = layers.attention("middle_block.1", layers.residual("middle_block.0", h, embedding))
+    h = layers.residual("middle_block.2", h, embedding)
     for index in range((depth + 1) * levels):
         name = f"output_blocks.{index}"
-        h = residual(f"{name}.0", torch.cat([h, skips.pop()], dim=1))
-        attends = has(f"{name}.1.qkv")
-        h = attention(f"{name}.1", h) if attends else h
+        h = layers.residual(f"{name}.0", torch.cat([h, skips.pop()], dim=1), embedding)
+        attends = layers.has(f"{name}.1.qkv")
+        h = layers.attention(f"{name}.1", h) if attends else h
         if index % (depth + 1) == depth and index + 1 < (depth + 1) * levels:
-            h = up(f"{name}.{1 + attends}", h)
-    return conv("out.2", silu(normalise("out.0", h)))
+            h = layers.up(f"{name}.{1 + attends}", h, embedding)
+    return layers.conv("out.2", silu(layers.normalise("out.0", h)))
 
 
 def test_forward_equals_the_functional_forward(

@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 
 from fewstep.artefacts.features import Features
-from fewstep.backbones.classifier import Classifier
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
-from fewstep.judging.frechet import floor_row, frechet_row
+from fewstep.judging.frechet import floor_row, sample_rows
 from fewstep.judging.settings import Evaluation, Judge
-from fewstep.metrics.frechet import FeatureMoments
 from fewstep.noise import Noise
 from fewstep.process import Process
 from fewstep.results import Result
-from fewstep.sampling import ROWS, to_grey_levels
+from fewstep.sampling import ROWS, sample, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.ancestral import Ancestral
 from fewstep.solvers.ddim import Ddim
@@ -38,16 +36,6 @@ LABELS = {
 
 
 @pytest.fixture(scope="module")
-def features() -> Features:
-    """Of an extractor with random weights."""
-    torch.manual_seed(0)
-    extractor = Classifier(in_channels=1, image_size=8, num_classes=10, width=4, num_features=6).eval()
-    with torch.inference_mode():
-        moments = FeatureMoments.of(extractor.features(Digits().images("train")))
-    return Features(extractor, moments, accuracy=0.1, n_test=360)
-
-
-@pytest.fixture(scope="module")
 def denoiser(perfect_denoiser: Callable[..., Denoiser]) -> Denoiser:
     """The best linear one for digits."""
     covariance = DataCovariance.of(Digits().images("train"))
@@ -55,7 +43,7 @@ def denoiser(perfect_denoiser: Callable[..., Denoiser]) -> Denoiser:
     return perfect_denoiser(PROCESS, matrix, covariance.mean)
 
 
-def row(features: Features, denoiser: Denoiser, solver: str = "ddim", seed: int = 0, **settings: int) -> Result:
+def judge_of(features: Features, **settings: int) -> Judge:
     trainer = partial(
         pl.Trainer,
         accelerator="cpu",
@@ -65,7 +53,7 @@ def row(features: Features, denoiser: Denoiser, solver: str = "ddim", seed: int 
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    judge = Judge(
+    return Judge(
         settings=Evaluation(**{"samples": SAMPLES} | settings),
         solvers={"ddim": Ddim(), "ancestral": Ancestral("posterior")},
         features=features,
@@ -74,8 +62,23 @@ def row(features: Features, denoiser: Denoiser, solver: str = "ddim", seed: int 
         levels=17,
         trainer=lambda description: trainer(),
     )
+
+
+def row(features: Features, denoiser: Denoiser, solver: str = "ddim", seed: int = 0, **settings: int) -> Result:
     schedule = Schedule.on_grid([0, 4, T], PROCESS)
-    return frechet_row(judge, denoiser, solver, schedule, seed, LABELS)
+    (found,) = sample_rows(judge_of(features, **settings), denoiser, solver, schedule, seed, LABELS)
+    return found
+
+
+def compared(
+    features: Features, denoiser: Denoiser, fine: Tensor, path: list[int], **settings: int
+) -> list[Result]:
+    """The rows of `distance_pixels` and `distance_features`."""
+    judge = judge_of(features, **settings)
+    schedule = Schedule.on_grid(path, PROCESS)
+    frechet, *found = sample_rows(judge, denoiser, "ddim", schedule, 0, LABELS, fine)
+    assert frechet.metric == "fid_digits"
+    return found
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -151,3 +154,28 @@ def test_the_floor_is_of_real_test_images_with_both_sizes_known(features: Featur
 
 def test_real_images_are_nearer_than_samples_of_a_linear_model(features: Features, denoiser: Denoiser) -> None:
     assert floor_row(Digits(), features, "fid_digits", LABELS).value < row(features, denoiser).value
+
+
+def test_distances_to_the_fine_steps_are_those_of_the_samples_themselves(
+    features: Features, denoiser: Denoiser
+) -> None:
+    n, path = ROWS + 3, [0, 4, T]
+    fine = sample(denoiser, Ddim(), Schedule.on_grid(range(T + 1), PROCESS), range(n), 0, (1, 8, 8))
+    pixels, in_features = compared(features, denoiser, fine, path)
+    mine = ddim_samples(denoiser, 0, range(n))
+    expected = ((mine - fine) ** 2).mean((1, 2, 3)).sqrt()
+    assert (pixels.metric, pixels.n_images, pixels.steps, pixels.nfe, pixels.sample_seed) == (
+        *("distance_pixels", n, 2, 2, 0),
+    )
+    assert pixels.value == pytest.approx(expected.mean().item(), rel=1e-6)
+    assert pixels.standard_error == pytest.approx((expected.std() / n**0.5).item(), rel=1e-6)
+    apart = np.linalg.norm(of(features, mine) - of(features, fine), axis=1)
+    assert in_features.value == pytest.approx(apart.mean(), rel=1e-4)
+    again = compared(features, denoiser, fine, path, batch_size=300)
+    assert again == [pixels, in_features]
+
+
+def test_the_fine_steps_themselves_lie_at_zero(features: Features, denoiser: Denoiser) -> None:
+    path = [0, 2, 5, 9, T]
+    fine = sample(denoiser, Ddim(), Schedule.on_grid(path, PROCESS), range(20), 0, (1, 8, 8))
+    assert [row.value for row in compared(features, denoiser, fine, path)] == [0.0, 0.0]

@@ -52,6 +52,16 @@ class Solver(Protocol):
     ) -> Iterator[Step]: ...
 
 
+class NothingToFit:
+    """What a solver has that neither chooses a variance kind nor reads statistics."""
+
+    variance: str | None = None
+    needs: Sequence[str] = ()
+
+    def fit(self, statistics: Statistics) -> None:
+        """Nothing to fit."""
+
+
 def initial_state(denoiser: Denoiser, schedule: Schedule, noise: Noise) -> Tensor:
     """x_1 from the prior: unit variance, or σ_T² where α = 1; float64 [B, …] on the denoiser's device."""
     process = denoiser.process

@@ -1,18 +1,17 @@
 """DDIM (Song et al. 2021)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.noise import Noise
-from fewstep.objectives.base import Statistics
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Step, initial_state
+from fewstep.solvers.base import NothingToFit, Step, initial_state
 
 
-class Ddim:
+class Ddim(NothingToFit):
     """`ddim`: x_s = α_s x̂_0 + √(σ_s² − η² σ̃²) ε̂ + η σ̃ ε (Song et al. 2021, eq. 12), in x̂_0 form.
 
     With η = 0 it is Euler's method on the probability-flow equation in σ/α; with η = 1 it moves as the ancestral
@@ -23,16 +22,11 @@ class Ddim:
     """
 
     name = "ddim"
-    variance = None
-    needs: Sequence[str] = ()
 
     def __init__(self, eta: float = 0.0) -> None:
         if not 0 <= eta <= 1:
             raise UserError(f"DDIM's eta must lie in [0, 1]; given was {eta}.")
         self.eta = eta
-
-    def fit(self, statistics: Statistics) -> None:
-        """Nothing to fit."""
 
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None

@@ -1,6 +1,6 @@
 """DPM-Solver++(2M) (Lu et al. 2022)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,15 +8,14 @@ from torch import Tensor
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.noise import Noise
-from fewstep.objectives.base import Statistics
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Step, initial_state
+from fewstep.solvers.base import NothingToFit, Step, initial_state
 
 # A step this many times the one before it would multiply float32's rounding of x̂_0 (6e-8) to a few per cent.
 LARGEST_GROWTH = 1e6
 
 
-class Dpmpp2M:
+class Dpmpp2M(NothingToFit):
     """`dpmpp_2m`: x_s = σ_s/σ_t x_t − α_s (e^{−h} − 1) D in λ = log(α/σ), h = λ_s − λ_t; second order.
 
     Lu et al. 2022 (DPM-Solver++), algorithm 2, multistep and in data prediction. With r = h_before/h,
@@ -30,11 +29,6 @@ class Dpmpp2M:
     """
 
     name = "dpmpp_2m"
-    variance = None
-    needs: Sequence[str] = ()
-
-    def fit(self, statistics: Statistics) -> None:
-        """Nothing to fit."""
 
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None

@@ -1,17 +1,16 @@
 """Heun's method (Karras et al. 2022)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from fewstep.denoiser import Denoiser
 from fewstep.noise import Noise
-from fewstep.objectives.base import Statistics
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Step, initial_state
+from fewstep.solvers.base import NothingToFit, Step, initial_state
 
 
-class Heun:
+class Heun(NothingToFit):
     """`heun`: dz/dσ̄ = (z − x̂_0)/σ̄ by the trapezoidal rule, z = x/α, σ̄ = σ/α; second order.
 
     Karras et al. 2022, algorithm 1, written there for α = 1. A step (s, t) asks the network at t and, from where
@@ -20,11 +19,6 @@ class Heun:
     """
 
     name = "heun"
-    variance = None
-    needs: Sequence[str] = ()
-
-    def fit(self, statistics: Statistics) -> None:
-        """Nothing to fit."""
 
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None

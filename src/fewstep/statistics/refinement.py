@@ -34,7 +34,7 @@ FIRST = 16  # timesteps before the first checks
 WHOLE = 50  # a grid of at most so many timesteps is measured whole
 OF_PARENT, OF_NEIGHBOUR = 0.25, 0.5  # the least errors, of the gap's that was divided and of the gaps beside
 LARGEST = 1e3  # a relative error of more, or of a cost of 0, is as good as no knowledge
-WORTH_A_CHECK = 0.3  # of the margin of the gap that matters most
+WORTH_A_CHECK = 0.3  # the least margin, of that of the gap that matters most
 
 Measure = Callable[[Sequence[int]], DenoisingError]
 Table = Callable[[DenoisingError], CostTable]
@@ -72,6 +72,19 @@ class GapError:
         return GapError(max(self.relative, share * other.relative), torch.maximum(self.first, share * other.first))
 
 
+@dataclass(frozen=True)
+class RegretBound:
+    """The bound for one table and K, in the unit of `Refined.regret_bound`.
+
+    Attributes:
+        regret: the bound.
+        margins: how much of it the errors within each gap may make up, over path and rival.
+    """
+
+    regret: float
+    margins: dict[Gap, float]
+
+
 def refine(
     measure: Measure,
     process: Process,
@@ -103,11 +116,11 @@ def refine(
             divided = errors.pop(gap, found)
             found = [new.at_least(old, OF_PARENT) for new, old in zip(found, divided, strict=True)]
             errors[gap[0], check] = errors[check, gap[1]] = found
-        bound, matters = _bound(process, errors, after, steps, tolerance)
-        if bound <= tolerance:
-            return Refined(measured, bound)
-        threshold = WORTH_A_CHECK * max(matters.values())
-        checks = {gap: _middle(process, gap) for gap, margin in matters.items() if margin > threshold}
+        bounds = _bounds(process, errors, after, steps)
+        largest = max((one.regret for one in bounds), default=0.0)
+        if largest <= tolerance:
+            return Refined(measured, largest)
+        checks = {gap: _middle(process, gap) for gap in _worth_a_check(bounds, tolerance)}
         before = after
 
 
@@ -155,31 +168,40 @@ def _cost_error(process: Process, errors: dict[Gap, list[GapError]], number: int
     return CostError(relative, first)
 
 
-def _bound(
-    process: Process,
-    errors: dict[Gap, list[GapError]],
-    tables: Sequence[CostTable],
-    steps: Sequence[int],
-    tolerance: float,
-) -> tuple[float, dict[Gap, float]]:
-    """The largest regret bound, and how much each gap has to do with those above the tolerance."""
-    largest, matters = 0.0, dict.fromkeys(errors, 0.0)
-    starts = torch.tensor(sorted(low for low, _ in errors))
+def _bounds(
+    process: Process, errors: dict[Gap, list[GapError]], tables: Sequence[CostTable], steps: Sequence[int]
+) -> list[RegretBound]:
+    """The bound of every table and K."""
     gaps = sorted(errors)
+    starts = torch.tensor([low for low, _ in gaps])
+    found = []
     for number, table in enumerate(tables):
         error = _cost_error(process, errors, number)
         for K in steps:
             path = best_path(table, K)
-            bound, rival = regret_bound(table, error, path)
+            regret, rival = regret_bound(table, error, path)
             unit = abs(table.total(path)) if table.dimensions is None else table.dimensions * math.log(2)
-            largest = max(largest, bound / unit)
-            if bound / unit <= tolerance:
-                continue
-            of_gaps = dict.fromkeys(gaps, 0.0)
+            of_gaps: dict[Gap, float] = {}
             for way in (path, rival):
-                for t, margin in zip(way[1:], margins(table, error, way).tolist(), strict=True):
-                    place = int(torch.searchsorted(starts, t)) - 1
+                places = (torch.searchsorted(starts, torch.tensor(way[1:])) - 1).tolist()
+                for place, margin in zip(places, margins(table, error, way).tolist(), strict=True):
                     if margin > 0:
-                        of_gaps[gaps[place]] += margin / unit
-            matters = {gap: max(margin, of_gaps[gap]) for gap, margin in matters.items()}
-    return largest, matters
+                        of_gaps[gaps[place]] = of_gaps.get(gaps[place], 0.0) + margin / unit
+            found.append(RegretBound(regret / unit, of_gaps))
+    return found
+
+
+def _worth_a_check(bounds: Sequence[RegretBound], tolerance: float) -> set[Gap]:
+    """The gaps that matter most, and no more of them than bring every bound to the tolerance if all goes well."""
+    above = sorted((one for one in bounds if one.regret > tolerance), key=lambda one: -one.regret)
+    least = WORTH_A_CHECK * max(margin for one in above for margin in one.margins.values())
+    chosen: set[Gap] = set()
+    for one in above:
+        excess = one.regret - tolerance - math.fsum(one.margins.get(gap, 0.0) for gap in chosen)
+        for gap, margin in sorted(one.margins.items(), key=lambda item: (-item[1], item[0])):
+            if excess <= 0 or margin < least:
+                break
+            if gap not in chosen:
+                chosen.add(gap)
+                excess -= margin
+    return chosen
