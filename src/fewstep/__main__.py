@@ -16,7 +16,7 @@ import hydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,7 +38,13 @@ def shortened(name: str, longest: int = 120) -> str:
     return f"{name[:longest]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-OmegaConf.register_new_resolver("shortened", shortened, replace=True)
+def word(dotted: str) -> str:
+    """The last part of a dotted path, such as linear of fewstep.process.Process.linear."""
+    return dotted.rpartition(".")[2]
+
+
+for resolver in (shortened, word):
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -70,9 +76,14 @@ def _run(config: Config) -> Path | None:
 
 
 class Study(Callback):
-    """At the end of a sweep over parts: what their reports show together, in one page."""
+    """At the end of a sweep over parts: what their reports show together, in one page.
 
-    def __init__(self) -> None:
+    Args:
+        page: the function that writes it, given its path and part → folder of the part's report; a dotted path.
+    """
+
+    def __init__(self, page: str) -> None:
+        self.write = get_method(page)  # a page that does not exist is told before hours of work
         self.reports: dict[str, Path] = {}
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -82,12 +93,10 @@ class Study(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the page."""
-        from fewstep.report.study import write_study
-
         if self.reports:
             page = Path(config.outputs) / config.name / "results.md"
             try:
-                write_study(page, self.reports)
+                self.write(page, self.reports)
             except Exception as error:  # Hydra would turn it into a warning, and success
                 if not isinstance(error, UserError):
                     traceback.print_exc()

@@ -45,7 +45,9 @@ def find_schedule(
     """The best schedule of a trained model for every K in `steps`.
 
     What the objective needs is estimated with one network call per image at some 40 of the timesteps, and
-    interpolated in between; the search itself calls no network. 128 images are nearly always enough.
+    interpolated in between; only the search `gradient` calls the network itself. 128 images are nearly always
+    enough. For a search that needs validation samples, as `gradient` does, the last quarter of the images is held
+    out as such, and the objective's statistics are of the others alone.
 
     Args:
         denoiser: a `Denoiser`, or any callable (x_t, time) → output or (x_t, time, label) → output, with x_t
@@ -88,10 +90,32 @@ def find_schedule(
     needs = _needs(timesteps, standard_error)
     statistics: dict[str, Any] = {}
     if how.needs_objective and judge is not None:
-        for kind in judge.needs:
-            measuring = _Measuring(kind, model, images, labels, levels, batch_size, seed, progress)
+        kinds = dict.fromkeys([*how.needs, *judge.needs])
+        n_held_out = _held_out(kinds, len(images))
+        for kind in kinds:
+            split = _split_of(kind)
+            rows = slice(len(images) - n_held_out, None) if split != "train" else slice(len(images) - n_held_out)
+            chosen = None if labels is None else labels[rows]
+            measuring = _Measuring(kind, split, model, images[rows], chosen, levels, batch_size, seed, progress)
             statistics[kind] = _estimate(measuring, judge, wanted, needs)
     return how(judge if how.needs_objective else None, statistics, model, wanted)
+
+
+def _split_of(kind: str) -> str:
+    """The split that a kind of statistics is of: `train`, unless it states another."""
+    return str(getattr(estimator_class(kind), "of_split", "train"))
+
+
+def _held_out(kinds: Iterable[str], n: int) -> int:
+    """How many images are held out as validation: a quarter where some kind is of that split, else none."""
+    if all(_split_of(kind) == "train" for kind in kinds):
+        return 0
+    if n < 8:
+        raise UserError(
+            f"This search holds out a quarter of the images as validation, so that it needs at least 8; "
+            f"given were {n}."
+        )
+    return n // 4
 
 
 def _whole_numbers(steps: Iterable[int]) -> list[int]:
@@ -139,6 +163,7 @@ class _Measuring:
     """What a kind of statistics is measured on."""
 
     kind: str
+    split: str
     denoiser: Denoiser
     images: Tensor
     labels: Tensor | None
@@ -152,7 +177,7 @@ class _Measuring:
         estimator = estimator_class(self.kind)(
             self.images.cpu(),
             self.labels,
-            split="train",
+            split=self.split,
             levels=self.levels,
             indices=range(1, self.denoiser.process.T + 1),
             seed=self.seed,
@@ -166,7 +191,7 @@ class _Measuring:
         estimator = estimator_class(self.kind)(
             self.images[chosen].cpu(),
             None if self.labels is None else self.labels[chosen],
-            split="train",
+            split=self.split,
             levels=self.levels,
             indices=indices,
             seed=self.seed,

@@ -85,25 +85,36 @@ class OptimalVariance(Variance):
         self.times = times
         self.error_per_dimension = error_per_dimension
 
-    def error(self, t: Tensor) -> Tensor:
-        """e(t)/D at known times.
+    def error(self, t: Tensor, process: Process | None = None) -> Tensor:
+        """e(t)/D at known times and, given the process, between known neighbours on its grid, where it is linear.
 
         Raises:
-            UserError: the statistics do not hold a time that was asked for.
+            UserError: the statistics do not hold a time that was asked for, or the neighbours of one.
         """
         t = torch.as_tensor(t, dtype=torch.float64)
-        times = self.times.to(t.device)
-        index = torch.searchsorted(times, (t - 1e-9).contiguous()).clamp(max=len(times) - 1)
-        if not bool(((times[index] - t).abs() < 1e-8).all()):
-            missing = t[(times[index] - t).abs() >= 1e-8].flatten()[0].item()
+        times, errors = self.times.to(t.device), self.error_per_dimension.to(t.device)
+        above = torch.searchsorted(times, (t.detach() - 1e-9).contiguous()).clamp(max=len(times) - 1)
+        known = (times[above] - t).abs() < 1e-8
+        if process is None:
+            self._require(known, t)
+            return errors[above]
+        below = (above - 1).clamp(min=0)
+        width = times[above] - times[below]
+        self._require(known | ((times[below] < t) & (t < times[above]) & (width < 1.5 / process.T)), t)
+        past = torch.where(width > 0, (t - times[above]) / width.clamp(min=1e-12), 0.0)
+        past = torch.where(known, past - past.detach(), past)  # at a known time the value itself, with its slope
+        return errors[above] + past * (errors[above] - errors[below])
+
+    def _require(self, known: Tensor, t: Tensor) -> None:
+        if not bool(known.all()):
+            missing = t[~known].flatten()[0].item()
             raise UserError(f"The optimal variance was not fitted at time {missing:.6g}; fit it there first.")
-        return self.error_per_dimension.to(t.device)[index]
 
     def log_ratio(self, process: Process, s: Tensor, t: Tensor, fraction: Tensor | None = None) -> Tensor:
-        return torch.log1p(process.snr_gained(s, t) * self.error(t))
+        return torch.log1p(process.snr_gained(s, t) * self.error(t, process))
 
     def decoder(self, process: Process, t: Tensor, fraction: Tensor | None = None) -> Tensor:
-        return self.error(t)
+        return self.error(t, process)
 
 
 class LearnedVariance(Variance):

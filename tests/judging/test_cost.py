@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fewstep.errors import UserError
-from fewstep.judging.cost import Spent, cost_rows
+from fewstep.judging.cost import Spent, cost_rows, schedules_cost_rows, tuning_cost_rows
 from fewstep.record import read_record, write_record
 from fewstep.run import Run
 
@@ -54,3 +54,32 @@ def test_a_run_that_is_not_finished_has_no_cost(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match="started but is not complete"):
         cost_rows([Spent("search", None, tmp_path / "run")], {})
+
+
+def test_schedules_are_charged_with_every_run_behind_them(
+    finished: Callable[[str, int, float], Path],
+) -> None:
+    statistics, search = finished("statistics", 128_000, 30.0), finished("search", 0, 0.5)
+    gradient, even = finished("gradient", 4_000, 20.0), finished("even", 0, 0.25)
+    behind = {"elbo_dp": [statistics, search, statistics], "gradient": [statistics, gradient], "even": [even]}
+    rows = schedules_cost_rows(behind, {"train_seed": 4})
+    assert {(row.metric, row.schedule_optimizer): row.value for row in rows} == {
+        ("schedules_seconds", "elbo_dp"): 30.5,
+        ("schedules_network_calls", "elbo_dp"): 128_000,
+        ("schedules_seconds", "gradient"): 50.0,
+        ("schedules_network_calls", "gradient"): 132_000,
+        ("schedules_seconds", "even"): 0.25,
+        ("schedules_network_calls", "even"): 0,
+    }
+
+
+def test_tuned_models_are_told_apart_by_their_steps(finished: Callable[[str, int, float], Path]) -> None:
+    first = finished("first", 40, 1.0)
+    tuned = [("elbo_dp", K, [first, finished(f"k{K}", 100 * K - 40, 1.5 * K - 1.0)]) for K in (4, 8)]
+    rows = tuning_cost_rows(tuned, {"train_seed": 4})
+    assert {(row.metric, row.steps): row.value for row in rows if row.finetuned} == {
+        ("tuning_seconds", 4): 6.0,
+        ("tuning_network_calls", 4): 400,
+        ("tuning_seconds", 8): 12.0,
+        ("tuning_network_calls", 8): 800,
+    }

@@ -23,6 +23,9 @@ from fewstep.judging.settings import Evaluation
         ({"samples": 1}, "evaluation.samples must be at least 2"),
         ({"batch_size": 0}, "batch_size and pictured at least 1"),
         ({"pictured": 0}, "batch_size and pictured at least 1"),
+        ({"compared": 1}, "evaluation.compared is 1; allowed are 2 to 1000"),
+        ({"compared": 51, "samples": 50}, "evaluation.compared is 51; allowed are 2 to 50"),
+        ({"fine_steps": 0}, "evaluation.fine_steps is 0, but must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be_used(settings: dict[str, Any], sentence: str) -> None:
@@ -34,3 +37,5 @@ def test_settings_at_their_limits() -> None:
     smallest = Evaluation(images=2, samples=2, batch_size=1, pictured=1, sample_seeds=[0], variances=["beta"])
     assert (smallest.images, smallest.samples, smallest.batch_size, smallest.pictured) == (2, 2, 1, 1)
     assert Evaluation(images=None).images is None
+    assert not Evaluation(compared=0).compared
+    assert Evaluation(compared=1000).compared == 1000

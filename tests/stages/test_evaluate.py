@@ -9,16 +9,14 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fewstep.artefacts.features import Features
-from fewstep.backbones.classifier import Classifier
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.judging.likelihood import Likelihood
 from fewstep.judging.settings import Evaluation, Judge
-from fewstep.metrics.frechet import FeatureMoments
 from fewstep.process import Process
 from fewstep.record import read_record
 from fewstep.results import read_results
@@ -26,7 +24,7 @@ from fewstep.sampling import ROWS, sample, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.ancestral import Ancestral
 from fewstep.solvers.ddim import Ddim
-from fewstep.stages.evaluate import Subject, evaluate, evaluate_reference, samples_file
+from fewstep.stages.evaluate import Subject, deterministic, evaluate, evaluate_reference, samples_file
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.weights import load_model
 
@@ -68,15 +66,6 @@ def statistics(
     return folder / "fitted", folder / "judged"
 
 
-@pytest.fixture(scope="module")
-def features() -> Features:
-    torch.manual_seed(0)
-    extractor = Classifier(in_channels=1, image_size=8, num_classes=10, width=4, num_features=6).eval()
-    with torch.inference_mode():
-        moments = FeatureMoments.of(extractor.features(Digits().images("train")))
-    return Features(extractor, moments, accuracy=0.25, n_test=360)
-
-
 def judge(features: Features, **settings: Any) -> Judge:
     few = {"samples": ROWS + 5, "sample_seeds": [0, 3], "sample_steps": {"ancestral": [3]}, "pictured": 2}
     return Judge(
@@ -100,6 +89,7 @@ def run_evaluation(
         depends_on_variance: bool = False,
         provenance: Mapping[str, Any] | None = None,
         process: Process = PROCESS,
+        fine: Path | None = None,
         **settings: Any,
     ) -> Path:
         files = {}
@@ -108,7 +98,8 @@ def run_evaluation(
             Schedule.on_grid(path, process, provenance).save(files[K])
         subject = Subject(weights, dict.fromkeys(variances, files), "optimal", depends_on_variance, LABELS)
         judging = {"additive": statistics[1]}
-        evaluate(tmp_path / name, {}, subject, judge(features, **settings), {KIND: statistics[0]}, judging, seed=0)
+        fitted, judged_by = {KIND: statistics[0]}, judge(features, **settings)
+        evaluate(tmp_path / name, {}, subject, judged_by, fitted, judging, seed=0, fine_step_outputs=fine)
         return tmp_path / name
 
     return make
@@ -170,6 +161,23 @@ def test_pictured_samples_are_those_of_the_first_seed(
     assert {path.name for path in (folder / "samples").iterdir()} == {
         *("ddim_k002.safetensors", "ddim_k003.safetensors", "ancestral_k003.safetensors")
     }
+
+
+def test_the_first_seeds_samples_are_compared_with_many_steps_where_no_noise_is_added(
+    run_evaluation: Callable[..., Path], weights: Path, tmp_path: Path
+) -> None:
+    images = sample(load_model(weights), Ddim(), Schedule(PROCESS.grid, PROCESS), range(9), 0, (1, 8, 8))
+    save_file({"images": images}, tmp_path / "fine.safetensors")
+    rows = read_results(run_evaluation(fine=tmp_path / "fine.safetensors") / "results.csv")
+    found = rows[rows.metric.isin(["distance_pixels", "distance_features"])]
+    keys = {*zip(found.metric, found.solver, found.steps, found.sample_seed, found.n_images, strict=True)}
+    assert keys == {(f"distance_{kind}", "ddim", K, 0, 9) for kind in ("pixels", "features") for K in (2, 3)}
+
+
+@pytest.mark.parametrize(("eta", "expected"), [(0.0, True), (0.5, False)])
+def test_ddim_is_deterministic_only_without_noise(eta: float, expected: bool) -> None:
+    assert deterministic(Ddim(eta)) is expected
+    assert not deterministic(Ancestral("posterior"))
 
 
 def test_network_calls_are_those_of_the_samples(run_evaluation: Callable[..., Path]) -> None:

@@ -1,6 +1,7 @@
 """Pretraining: the averaged weights are kept, whole, and are a function of the seed."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ T = 12
 PROCESS = Process.cosine(T, 1 / 16)
 SETTINGS = Pretraining(iterations=20, batch_size=16, validate_every=10, warmup=1)
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, enable_model_summary=False, enable_progress_bar=False)
+Make, Train = Callable[..., Denoiser], Callable[..., Path]
 
 
 class FewDigits(Digits):
@@ -44,37 +46,36 @@ class Empty(Digits):
         return super().images(split)[:0]
 
 
-def make_denoiser(out_channels: int = 1) -> Denoiser:
-    network = UNet(
-        image_size=8,
-        in_channels=1,
-        out_channels=out_channels,
-        model_channels=8,
-        num_res_blocks=1,
-        channel_mult=[1],
-        attention_resolutions=[],
-        num_heads=1,
-        num_groups=2,
-    )
-    return Denoiser(network, PROCESS, "v")
+@pytest.fixture(scope="module")
+def make_denoiser(small_unet: Callable[..., UNet]) -> Make:
+    def make(out_channels: int = 1) -> Denoiser:
+        return Denoiser(small_unet(out_channels=out_channels), PROCESS, "v")
 
-
-def train(
-    folder: Path,
-    seed: int = 0,
-    settings: Pretraining = SETTINGS,
-    dataset: Any = None,
-    logging: Logging | None = None,
-    out_channels: int = 1,
-) -> Path:
-    config = {"seed": seed}
-    make = partial(make_denoiser, out_channels)
-    pretrain(folder, config, make, dataset or FewDigits(), settings, TRAINER, logging or NoLogging(), seed)
-    return folder
+    return make
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train(make_denoiser: Make) -> Train:
+    """(folder, …) → the folder, with what pretraining leaves."""
+
+    def run(
+        folder: Path,
+        seed: int = 0,
+        settings: Pretraining = SETTINGS,
+        dataset: Any = None,
+        logging: Logging | None = None,
+        out_channels: int = 1,
+    ) -> Path:
+        make = partial(make_denoiser, out_channels)
+        dataset, logging = dataset or FewDigits(), logging or NoLogging()
+        pretrain(folder, {"seed": seed}, make, dataset, settings, TRAINER, logging, seed)
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, train: Train) -> Path:
     return train(tmp_path_factory.mktemp("run") / "trained")
 
 
@@ -95,7 +96,7 @@ def test_what_is_kept_is_the_whole_model_and_its_own_validation_error(folder: Pa
     assert stated == pytest.approx(error(denoiser), rel=1e-6)
 
 
-def test_training_learns(folder: Path) -> None:
+def test_training_learns(folder: Path, make_denoiser: Make) -> None:
     torch.manual_seed(0)
     assert error(load_model(folder)) < 0.9 * error(make_denoiser().eval())
 
@@ -108,7 +109,9 @@ def bound(denoiser: Denoiser) -> float:
 
 
 @pytest.mark.parametrize("loss", [HybridLoss(17), VlbLoss(17)], ids=lambda loss: loss.name)
-def test_losses_that_train_a_variance_lower_the_bound(loss: Loss, tmp_path: Path) -> None:
+def test_losses_that_train_a_variance_lower_the_bound(
+    loss: Loss, tmp_path: Path, make_denoiser: Make, train: Train
+) -> None:
     settings = Pretraining(
         iterations=80, batch_size=32, validate_every=80, warmup=1, learning_rate=4e-3, loss=loss
     )
@@ -121,7 +124,7 @@ def test_losses_that_train_a_variance_lower_the_bound(loss: Loss, tmp_path: Path
         assert stated == pytest.approx(trained, rel=1e-6)
 
 
-def test_the_hybrid_trains_the_variance_where_the_simple_loss_does_not(tmp_path: Path) -> None:
+def test_the_hybrid_trains_the_variance_where_the_simple_loss_does_not(tmp_path: Path, train: Train) -> None:
     """The simple loss leaves f at its start, one half, for every image and pixel."""
     fractions = {}
     for loss in (SimpleLoss(), HybridLoss(17)):
@@ -132,7 +135,7 @@ def test_the_hybrid_trains_the_variance_where_the_simple_loss_does_not(tmp_path:
     assert bool((fractions["hybrid"] != 0.5).all())
 
 
-def test_a_network_without_a_variance_is_told_so(tmp_path: Path) -> None:
+def test_a_network_without_a_variance_is_told_so(tmp_path: Path, train: Train) -> None:
     settings = Pretraining(iterations=2, batch_size=16, loss=HybridLoss(17))
     with pytest.raises(UserError, match="loss 'hybrid' trains a learned variance"):
         train(tmp_path / "run", settings=settings)
@@ -145,37 +148,37 @@ def test_the_record_counts_the_network_calls_of_training(folder: Path) -> None:
     assert {*record["outputs"]} == {"weights.safetensors", "model.yaml"}  # checkpoints are no outputs
 
 
-def test_weights_are_a_function_of_the_seed(folder: Path, tmp_path: Path) -> None:
+def test_weights_are_a_function_of_the_seed(folder: Path, tmp_path: Path, train: Train) -> None:
     torch.manual_seed(99)
     weights = (folder / "weights.safetensors").read_bytes()
     assert (train(tmp_path / "again") / "weights.safetensors").read_bytes() == weights
     assert (train(tmp_path / "other", seed=1) / "weights.safetensors").read_bytes() != weights
 
 
-def test_validating_at_other_times_changes_no_weight(folder: Path, tmp_path: Path) -> None:
+def test_validating_at_other_times_changes_no_weight(folder: Path, tmp_path: Path, train: Train) -> None:
     often = Pretraining(iterations=20, batch_size=16, validate_every=7, warmup=1)
     weights = (train(tmp_path / "often", settings=often) / "weights.safetensors").read_bytes()
     assert weights == (folder / "weights.safetensors").read_bytes()
 
 
-def test_curves_are_written_where_they_are_wanted(tmp_path: Path) -> None:
+def test_curves_are_written_where_they_are_wanted(tmp_path: Path, train: Train) -> None:
     (curves,) = (train(tmp_path / "logged", logging=CsvLogging()) / "curves").glob("metrics.csv")
     header = curves.read_text().splitlines()[0].split(",")
     assert {"train/loss", "validation/on"} <= {*header}
 
 
-def test_a_finished_run_is_skipped(folder: Path) -> None:
+def test_a_finished_run_is_skipped(folder: Path, train: Train) -> None:
     changed = (folder / "weights.safetensors").stat().st_mtime_ns
     train(folder, dataset=Empty())
     assert (folder / "weights.safetensors").stat().st_mtime_ns == changed
 
 
-def test_another_configuration_is_refused(folder: Path) -> None:
+def test_another_configuration_is_refused(folder: Path, train: Train) -> None:
     with pytest.raises(UserError, match="seed is 0 there and 1 here"):
         train(folder, seed=1)
 
 
-def test_no_images_are_refused(tmp_path: Path) -> None:
+def test_no_images_are_refused(tmp_path: Path, train: Train) -> None:
     with pytest.raises(UserError, match=r"digits \(train\) holds no images"):
         train(tmp_path / "run", dataset=Empty())
     assert not (tmp_path / "run" / "weights.safetensors").exists()

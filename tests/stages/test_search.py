@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 
 from fewstep.data.digits import Digits
+from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.objectives.base import Objective
+from fewstep.objectives.base import Objective, Statistics
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.process import Process
 from fewstep.record import read_record
+from fewstep.results import read_results
 from fewstep.schedule import Schedule
 from fewstep.search.base import Search
 from fewstep.search.dp import Dp, optimal_paths
 from fewstep.search.even import Even
+from fewstep.search.gradient import Gradient
 from fewstep.stages.search import schedule_file, search
+from fewstep.statistics import samples, validation_samples
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.weights import load_model
 
@@ -73,6 +77,63 @@ def test_the_files_hold_the_optimal_paths_of_the_statistics(
 def test_a_search_calls_no_network(run_search: Callable[..., Path], statistics: Path) -> None:
     folder = run_search("elbo_dp", ElboObjective(), Dp(), {KIND: (statistics, DenoisingError.load)})
     assert read_record(folder)["network_calls"] == 0
+
+
+class Reporting(Even):
+    """The even rule, but it says something of itself."""
+
+    def __call__(
+        self, objective: Objective | None, statistics: Statistics, denoiser: Denoiser, steps: Sequence[int]
+    ) -> dict[int, Schedule]:
+        found = super().__call__(objective, statistics, denoiser, steps)
+        measured = {"value": 0.25, "standard_error": 0.5, "n_images": 7, "split": "validation"}
+        return {
+            K: Schedule(one.times, one.process, {"found": {"gap": measured | {"value": K / 4}, "note": "so"}})
+            for K, one in found.items()
+        }
+
+
+def test_what_a_search_found_is_in_the_files_and_what_it_measured_in_rows(weights: Path, tmp_path: Path) -> None:
+    labels = {"dataset": "digits", "train_seed": 3}
+    search(tmp_path, {}, "mine", {"search": "even"}, None, Reporting(), {}, weights, [2, 5], 0, labels)
+    found = Schedule.load(schedule_file(tmp_path, "mine", 5)).provenance["found"]
+    assert found["note"] == "so"
+    assert found["gap"]["value"] == 1.25
+    rows = read_results(tmp_path / "results.csv")
+    assert rows["metric"].tolist() == ["gap", "gap"]
+    assert rows["steps"].tolist() == [2, 5]
+    assert rows["value"].tolist() == [0.5, 1.25]
+    for column, value in {"standard_error": 0.5, "n_images": 7, "split": "validation", "train_seed": 3}.items():
+        assert rows[column].tolist() == [value] * 2
+    assert rows["schedule_optimizer"].tolist() == ["mine"] * 2
+    assert rows["dataset"].tolist() == ["digits"] * 2
+    assert "results.csv" in read_record(tmp_path)["outputs"]
+
+
+def test_a_search_that_measures_nothing_writes_no_rows(run_search: Callable[..., Path]) -> None:
+    assert not (run_search("even", None, Even(), {}) / "results.csv").exists()
+
+
+def test_a_gradient_search_counts_its_calls_and_writes_its_gap(
+    run_search: Callable[..., Path], statistics: Path, tmp_path: Path
+) -> None:
+    files: dict[str, Any] = {KIND: (statistics, DenoisingError.load)}
+    for module, split in ((samples, "train"), (validation_samples, "validation")):
+        path = tmp_path / module.KIND
+        images = Digits().images(split)[:8]
+        estimator = module.Estimator(
+            images, None, split=split, levels=17, indices=range(1, T + 1), seed=0, batch_size=8
+        )
+        estimator.collect(PROCESS, [None]).save(path)
+        files[module.KIND] = (path, module.load)
+    folder = run_search("elbo_gradient", ElboObjective("beta"), Gradient(iterations=2), files, (1, 3, T))
+    assert read_record(folder)["network_calls"] > 0
+    rows = read_results(folder / "results.csv")
+    assert rows[["metric", "steps", "split", "n_images"]].values.tolist() == [
+        ["optimality_gap", 3, "validation", 8]
+    ]
+    facts = Schedule.load(schedule_file(folder, "elbo_gradient", 3)).provenance["found"]
+    assert rows["value"].item() == facts["optimality_gap"]["value"]
 
 
 def test_a_finished_search_reads_nothing(run_search: Callable[..., Path], statistics: Path) -> None:

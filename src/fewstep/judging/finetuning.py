@@ -1,18 +1,54 @@
 """What fine-tuning did to the denoising error at the chosen timesteps and off them; whether it over-fitted."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
+from fewstep.losses.base import Loss
 from fewstep.modules.training import ValidationError
 from fewstep.results import Result
+from fewstep.schedule import Schedule
+from fewstep.time_distribution import OnSchedule
 
 SPLITS = {"validation": "validation", "training": "train"}  # a metric's word for a split
 Series = Mapping[tuple[str, str], ValidationError]  # ("validation" or "training", "on" or "off" the schedule)
 Errors = dict[tuple[str, str], Tensor]  # by the same keys, float64 [N], one error per image
+
+
+def times_between(schedule: Schedule) -> Tensor:
+    """The grid times midway between neighbouring nodes of a schedule, float64; none where neighbours touch."""
+    indices = schedule.indices
+    between = [(i + j) // 2 for i, j in pairwise(indices) if j - i > 1]
+    return schedule.process.grid[torch.tensor([i for i in between if i > 0], dtype=torch.int64)]
+
+
+def series_of(schedule: Schedule, drawn: OnSchedule, loss: Loss, dataset: Dataset, seed: int) -> Series:
+    """What measures the errors on images of both splits, at the chosen timesteps and, if there are any, off them.
+
+    Args:
+        schedule: the chosen timesteps.
+        drawn: how often training draws each of them; so much each error counts, as a mean of what is trained.
+        loss: what an error is.
+        dataset: validation images, and as many training images.
+        seed: of the noise.
+    """
+    validation = checked_images(dataset, "validation")
+    training = checked_images(dataset, "train")[: len(validation)]
+    places: dict[str, tuple[Tensor, Tensor | None, Tensor | None]] = {
+        "on": (schedule.times[1:], schedule.times, drawn.probabilities),
+        "off": (times_between(schedule), None, None),
+    }
+    return {
+        (word, where): ValidationError(images, times, seed, loss, path, probabilities)
+        for word, images in (("validation", validation), ("training", training))
+        for where, (times, path, probabilities) in places.items()
+        if len(times)
+    }
 
 
 def denoising_errors(series: Series, denoiser: Denoiser, device: torch.device) -> Errors:

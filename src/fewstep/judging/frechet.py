@@ -1,10 +1,11 @@
-"""Fréchet distances: of a schedule's samples, and of real images as a floor."""
+"""A schedule's samples judged: their Fréchet distance, with real images as a floor, and where few steps end."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fewstep.artefacts.features import Features
 from fewstep.data.base import Dataset, checked_images
@@ -17,10 +18,21 @@ from fewstep.results import Result
 from fewstep.schedule import Schedule
 
 
-def frechet_row(
-    judge: Judge, denoiser: Denoiser, solver: str, schedule: Schedule, seed: int, labels: Mapping[str, Any]
-) -> Result:
-    """The Fréchet distance of the samples of one seed, with its jackknife standard error."""
+def sample_rows(
+    judge: Judge,
+    denoiser: Denoiser,
+    solver: str,
+    schedule: Schedule,
+    seed: int,
+    labels: Mapping[str, Any],
+    fine_images: Tensor | None = None,
+) -> list[Result]:
+    """The Fréchet distance of the samples of one seed, with its jackknife standard error.
+
+    With `fine_images` [n, C, H, W], what many steps make of the first n noises, also `distance_pixels` and
+    `distance_features`: how far the samples lie from them (fewstep.metrics.fine_step_distance), mean and standard
+    error over the n images.
+    """
     distance = FrechetDistance(judge.features.reference)
     module = SamplingModule(
         denoiser,
@@ -33,23 +45,37 @@ def frechet_row(
         seed=seed,
         shape=judge.shape,
         levels=judge.levels,
+        fine_images=fine_images,
     )
     description = f"{solver}, {schedule.steps} steps, seed {seed}"
     judge.trainer(description).test(module, row_loader(module.blocks), verbose=False)
     value, standard_error = distance.compute()
-    return Result(
-        **labels,
+    of = dict(labels) | {
+        "steps": schedule.steps,
+        "nfe": module.nfe,
+        "solver": solver,
+        "variance": judge.solvers[solver].variance,
+        "sample_seed": seed,
+    }
+    frechet = Result(
+        **of,
         metric=judge.metric,
         value=value,
         standard_error=None if math.isnan(standard_error) else standard_error,
-        steps=schedule.steps,
-        nfe=module.nfe,
-        solver=solver,
-        variance=judge.solvers[solver].variance,
-        sample_seed=seed,
         n_images=judge.settings.samples,
         split="train",
     )
+    if module.compared is None:
+        return [frechet]
+    n_images = len(module.compared.seen)
+    names = ("distance_pixels", "distance_features")
+    return [
+        frechet,
+        *(
+            Result(**of, metric=name, value=value, standard_error=standard_error, n_images=n_images)
+            for name, (value, standard_error) in zip(names, module.compared.compute(), strict=True)
+        ),
+    ]
 
 
 def floor_row(dataset: Dataset, features: Features, metric: str, labels: Mapping[str, Any]) -> Result:

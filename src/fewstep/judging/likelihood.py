@@ -55,8 +55,16 @@ class Likelihood:
         above = self._nats(statistics, schedule) - self._nats(statistics, full)
         return self._row("bits_per_dim_above_full", above, statistics, schedule)
 
-    def row_of_change(self, tuned: DenoisingError, untuned: DenoisingError, schedule: Schedule) -> Result:
+    def row_of_change(
+        self,
+        tuned: DenoisingError,
+        untuned: DenoisingError,
+        schedule: Schedule,
+        untuned_schedule: Schedule | None = None,
+    ) -> Result:
         """`bits_per_dim_change`: of the tuned model minus those of the untuned one, on the same noise.
+
+        The untuned model may have a schedule of its own.
 
         Raises:
             UserError: the two are not of the same images.
@@ -66,7 +74,7 @@ class Likelihood:
                 f"Two models can be compared on the same images only; given were {tuned.n_images} of "
                 f"{tuned.split!r} and {untuned.n_images} of {untuned.split!r}."
             )
-        change = self._nats(tuned, schedule) - self._nats(untuned, schedule)
+        change = self._nats(tuned, schedule) - self._nats(untuned, untuned_schedule or schedule)
         return self._row("bits_per_dim_change", change, tuned, schedule)
 
     def _nats(self, statistics: DenoisingError, schedule: Schedule) -> Tensor:

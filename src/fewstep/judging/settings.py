@@ -30,6 +30,9 @@ class Evaluation:
             is not named samples at all of these.
         batch_size: samples per block of work; no number depends on it.
         pictured: how many samples the pictures show.
+        compared: how many of the first seed's samples are compared, image by image, with what `fine_steps` steps
+            of the untuned model make of the same noise, where the solver adds none; None or 0 for none.
+        fine_steps: of that, by DDIM on the `log_snr` rule; at least as many as the largest K.
     """
 
     split: str = "test"
@@ -41,6 +44,8 @@ class Evaluation:
     sample_steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
     batch_size: int = ROWS
     pictured: int = 10
+    compared: int | None = None
+    fine_steps: int = 160
 
     def __post_init__(self) -> None:
         check_split(self.split, "evaluation.split")
@@ -64,6 +69,13 @@ class Evaluation:
             raise UserError(f"A standard error needs at least 2 images; evaluation.images is {self.images}.")
         if self.samples < 2 or min(self.batch_size, self.pictured) < 1:
             raise UserError("evaluation.samples must be at least 2, batch_size and pictured at least 1.")
+        if self.compared and not 2 <= self.compared <= self.samples:
+            raise UserError(
+                f"evaluation.compared is {self.compared}; allowed are 2 to {self.samples}, as evaluation.samples "
+                "is, and null for no comparison with many steps."
+            )
+        if self.fine_steps < 1:
+            raise UserError(f"evaluation.fine_steps is {self.fine_steps}, but must be at least 1.")
 
 
 @dataclass(frozen=True)

@@ -84,25 +84,39 @@ class ValidationError:
         path: float64 [P+1] from 0, the path whose steps the loss is of: a step's lower time is the node below its
             time, and a time counts as often as it has nodes between the time before it and itself. Without one
             every time counts once, with a neighbour of the grid.
+        probabilities: [M], how much each time counts, where training does not draw the times alike.
     """
 
     def __init__(
-        self, images: Tensor, times: Tensor, seed: int, loss: Loss = SIMPLE, path: Tensor | None = None
+        self,
+        images: Tensor,
+        times: Tensor,
+        seed: int,
+        loss: Loss = SIMPLE,
+        path: Tensor | None = None,
+        probabilities: Tensor | None = None,
     ) -> None:
         self.images, self.times, self.loss, self.path = images.to(torch.float32), times, loss, path
+        self.probabilities = probabilities
         self.noise = Noise(seed, range(len(images)), images.shape[1:])(0).to(torch.float32)
 
     def per_image(self, denoiser: Denoiser, device: torch.device) -> Tensor:
-        """The mean loss over times, float64 [N], on the CPU."""
+        """The mean loss over times, by how much each counts; float64 [N], on the CPU."""
         x0, noise = self.images.to(device), self.noise.to(device)
         path = denoiser.process.grid if self.path is None else self.path
         above = torch.searchsorted(path, self.times - 1e-9)  # the number of nodes below each time
-        counts = torch.ones_like(above) if self.path is None else above.diff(prepend=above.new_zeros(1))
+        weights = self._weights(above)
         total = torch.zeros(len(x0), dtype=torch.float64)
-        for s, t, count in zip(path[above - 1], self.times, counts.tolist(), strict=True):
+        for s, t, weight in zip(path[above - 1], self.times, weights.tolist(), strict=True):
             s, t = (time.expand(len(x0)).to(device) for time in (s, t))
-            total += count * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
-        return total / counts.sum()
+            total += weight * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
+        return total / weights.sum()
+
+    def _weights(self, above: Tensor) -> Tensor:
+        """How much each time counts, [M]; `above` is the number of the path's nodes below it."""
+        if self.probabilities is not None:
+            return self.probabilities
+        return torch.ones_like(above) if self.path is None else above.diff(prepend=above.new_zeros(1))
 
     def mean(self, denoiser: Denoiser, device: torch.device, iterations: int) -> float:
         """The mean of `per_image` over images, of a denoiser that was trained for so many iterations.

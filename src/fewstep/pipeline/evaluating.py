@@ -6,11 +6,15 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from fewstep.artefacts.teacher import FineSteps, check_fine_steps, fine_step_outputs_of
 from fewstep.decoders import DECODERS
+from fewstep.judging.objective_values import Configured, labelled
 from fewstep.pipeline.searching import Searches
-from fewstep.pipeline.tuning import Tunings
+from fewstep.pipeline.tuning import Tuned, Tunings
+from fewstep.process import Process
 from fewstep.shared import Shared
 from fewstep.stages.evaluate import NOTHING_UNTUNED, Subject, evaluate, evaluate_reference
+from fewstep.stages.evaluate_objectives import evaluate_objectives
 from fewstep.statistics.denoising_error import KIND
 
 log = logging.getLogger(__name__)
@@ -32,20 +36,34 @@ class Evaluations:
         self.shared, self.searches, self.tunings, self.config = shared, searches, tunings, shared.config
         self.labels: dict[Path, str] = {}
 
+    def check(self, process: Process) -> None:
+        """Raise a UserError unless the model's process has the steps that samples are compared with."""
+        if self.shared.evaluation.compared:
+            check_fine_steps(self.shared.evaluation.fine_steps, max(self.config.steps), process)
+
     @cached_property
     def all(self) -> list[Path]:
         """The folders of every evaluation of this configuration, and of the fine-tuning behind them."""
-        variances = self.shared.evaluation.variances
+        c, variances = self.config, self.shared.evaluation.variances
         folders = []
         for name in self.config.schedule_optimizer:
             files = {variance: self.searches.schedules(name, variance) for variance in variances}
-            folders.append(self._evaluate(name, name, self.shared.weights, files, None, finetuned=False))
-        for name, steps, weights, schedule in self.tunings.all:
-            judged = [self.config.variance] if self.searches.depends_on_variance(name) else variances
-            files = {variance: {steps: schedule} for variance in judged}
-            label = f"{name}-k{steps:03d}-tuned"
-            folders += [self._evaluate(name, label, weights, files, [schedule], finetuned=True), weights]
+            folders.append(self._evaluate(name, name, self.shared.weights, files, None))
+        untuned = {name: self.searches.schedules(name, c.variance) for name in c.schedule_optimizer}
+        folders += self._evaluate_objectives("objectives", self.shared.weights, untuned, finetuned=False)
+        for tuned in self.tunings.all:
+            folders += [self._evaluate_tuned(tuned), tuned.folder]
+            files = {tuned.row: {tuned.steps: tuned.schedule}}
+            folders += self._evaluate_objectives(f"objectives-{tuned.label}", tuned.weights, files, finetuned=True)
         return [*folders, self._evaluate_reference()]
+
+    def _evaluate_tuned(self, tuned: Tuned) -> Path:
+        depends = self.searches.depends_on_variance(tuned.schedule_optimizer)
+        judged = [self.config.variance] if depends else self.shared.evaluation.variances
+        files = {variance: {tuned.steps: tuned.schedule} for variance in judged}
+        folder = self._evaluate(tuned.schedule_optimizer, tuned.label, tuned.weights, files, tuned)
+        self.labels[folder] = tuned.caption
+        return folder
 
     def _evaluate(
         self,
@@ -53,12 +71,11 @@ class Evaluations:
         label: str,
         weights: Path,
         files: Mapping[str, Mapping[int, Path]],
-        schedules: Sequence[Path] | None,
-        *,
-        finetuned: bool,
+        tuned: Tuned | None,
     ) -> Path:
         c, shared = self.config, self.shared
-        schedules = schedules or shared.judged_at([path for by_K in files.values() for path in by_K.values()])
+        paths = [path for by_K in files.values() for path in by_K.values()]
+        schedules = [tuned.schedule] if tuned else shared.judged_at(paths)
         kinds = dict.fromkeys(kind for node in c.solver.values() for kind in shared.build(node).needs)
         fitted = {kind: shared.fitted_statistics(kind, weights, schedules) for kind in kinds}
         judging = self._judging(weights, schedules)
@@ -73,18 +90,84 @@ class Evaluations:
             },
         }
         config |= shared.chosen
-        untuned: Mapping[str, Path] = NOTHING_UNTUNED
-        if finetuned:
+        untuned, untuned_schedules = NOTHING_UNTUNED, {}
+        if tuned:
             config["untuned"] = shared.weights.name
-            untuned = self._judging(shared.weights, schedules and shared.judged_at(schedules))
+            untuned = self._judging(shared.weights, shared.judged_at([tuned.untuned_schedule]))
+            if tuned.schedule != tuned.untuned_schedule:
+                untuned_schedules = {tuned.steps: tuned.untuned_schedule}
         folder = shared.folder("evaluate", label, config)
         self.labels[folder] = label
         sampled = c.variance if c.variance in files else next(iter(files))
-        labels = shared.labels(name) | {"finetuned": finetuned}
-        subject = Subject(weights, files, sampled, self.searches.depends_on_variance(name), labels)
+        row = tuned.row if tuned else name
+        labels = shared.labels(row) | {"finetuned": tuned is not None}
+        depends = self.searches.depends_on_variance(name)
+        subject = Subject(weights, files, sampled, depends, labels, untuned_schedules)
         log.info("evaluate    %s", folder)
-        evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed, untuned)
-        return shared.charge("evaluate", name, folder)
+        fine = self._fine_step_outputs
+        evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed, untuned, fine)
+        return shared.charge("evaluate", row, folder)
+
+    @cached_property
+    def _fine_step_outputs(self) -> Path | None:
+        """What many steps of the untuned model make of the first seed's noise; None for no comparison."""
+        shared, evaluation = self.shared, self.shared.evaluation
+        if not evaluation.compared:
+            return None
+        settings = FineSteps(evaluation.fine_steps, evaluation.compared, evaluation.sample_seeds[0])
+        root = shared.root / "teacher"
+        log.info("teacher     %s", root)
+        path = fine_step_outputs_of(
+            root, shared.weights, shared.dataset, settings, shared.arithmetic, shared.trainer
+        )
+        shared.charge("evaluate", None, path.parent)
+        return path
+
+    @cached_property
+    def _objectives(self) -> dict[str, Configured]:
+        """Label → every objective that some schedule optimizer of the run minimises."""
+        variance = self.config.variance
+        return labelled(
+            [
+                Configured(objective, self.searches.objective_settings(name, variance) or {})
+                for name in self.config.schedule_optimizer
+                if (objective := self.searches.objective(name, variance)) is not None
+            ]
+        )
+
+    def _evaluate_objectives(
+        self,
+        label: str,
+        weights: Path,
+        schedules: Mapping[str, Mapping[int, Path]],
+        *,
+        finetuned: bool,
+    ) -> list[Path]:
+        """The folder of the objectives' values of a model's schedules; none where the run has no objective."""
+        c, shared, objectives = self.config, self.shared, self._objectives
+        if not objectives:
+            return []
+        paths = [path for by_K in schedules.values() for path in by_K.values()]
+        at = paths if finetuned else shared.judged_at(paths)
+        kinds = dict.fromkeys(kind for one in objectives.values() for kind in one.objective.needs)
+        statistics = {
+            kind: shared.judging_statistics(kind, weights, shared.fitted_statistics(kind, weights, at), at)
+            for kind in kinds
+        }
+        config = {
+            "objectives": {name: dict(one.settings) for name, one in objectives.items()},
+            "statistics": c.statistics,
+            "judged on": [shared.evaluation.split, shared.evaluation.images],
+            "weights": weights.name,
+            "schedules": {
+                name: sorted({path.parents[1].name for path in by_K.values()}) for name, by_K in schedules.items()
+            },
+        } | shared.chosen
+        folder = shared.folder("evaluate", label, config)
+        labels = shared.labels() | {"finetuned": finetuned}
+        log.info("evaluate    %s", folder)
+        evaluate_objectives(folder, config, objectives, schedules, statistics, labels, c.seed)
+        return [folder]
 
     def _judging(self, weights: Path, schedules: Sequence[Path] | None) -> dict[str, Path]:
         """Decoder → the statistics with which it judges a model, `optimal` variances fitted behind the search."""

@@ -9,10 +9,11 @@ from fewstep.config import Config
 from fewstep.decoders import require_steps
 from fewstep.denoiser import Denoiser
 from fewstep.discovery import find
-from fewstep.judging.cost import cost_rows
+from fewstep.judging.cost import cost_rows, schedules_cost_rows, tuning_cost_rows
 from fewstep.pipeline.evaluating import Evaluations
 from fewstep.pipeline.searching import Searches
 from fewstep.pipeline.tuning import Tunings
+from fewstep.results import Result
 from fewstep.search.base import check_steps
 from fewstep.shared import Shared
 from fewstep.stages.evaluate import samples_file
@@ -59,6 +60,7 @@ class Pipeline:
             self.tunings.check(model)
         if c.stage in ("evaluate", "report"):
             require_steps(c.steps, evaluation.decoders, evaluation.variances)
+            self.evaluations.check(model.process)
 
     def run(self) -> str:
         """Run up to the configured stage; returns what to tell the user."""
@@ -80,8 +82,8 @@ class Pipeline:
         config = {"evaluated": [folder.name for folder in evaluated], "name": c.name}
         folder = self.shared.folder("report", c.part or "", config)
         sources = Sources(
-            results=[path / "results.csv" for path in evaluated],
-            costs=[*cost_rows(self.shared.spent, self.shared.labels()), *self.shared.statistics_rows()],
+            results=[path / "results.csv" for path in evaluated] + self.searches.results,
+            costs=[*self._costs(), *self.shared.statistics_rows()],
             schedules=self.searches.all,
             samples=self._samples(),
         )
@@ -89,6 +91,16 @@ class Pipeline:
         table = report(folder, config, sources, f"fewstep: {c.name}{f', {c.part}' if c.part else ''}")
         self.reported = folder
         return f"{table}\nThe report: {folder / 'report.html'}"
+
+    def _costs(self) -> list[Result]:
+        """What every stage, every schedule optimizer's schedules and every tuned model cost."""
+        labels = self.shared.labels()
+        tuned = [(one.row, one.steps, one.runs) for one in self.tunings.all]
+        return [
+            *cost_rows(self.shared.spent, labels),
+            *schedules_cost_rows(self.searches.behind, labels),
+            *tuning_cost_rows(tuned, labels),
+        ]
 
     def _samples(self) -> dict[str, dict[str, Path]]:
         """Caption → label of a row → samples, in the order of solver, K and schedule optimizer."""

@@ -24,6 +24,7 @@ class Searches:
     def __init__(self, shared: Shared) -> None:
         self.shared, self.config = shared, shared.config
         self._found: dict[tuple[str, str], dict[int, Path]] = {}
+        self._behind: dict[Path, list[Path]] = {}
 
     def check(self, model: Denoiser) -> None:
         """Raise a UserError unless every search can minimise its objective on the model's process."""
@@ -37,17 +38,37 @@ class Searches:
         names = self.config.schedule_optimizer
         return [path for name in names for path in self.schedules(name, self.config.variance).values()]
 
+    @property
+    def behind(self) -> dict[str, list[Path]]:
+        """Schedule optimizer → the runs that its schedules in `all` took."""
+        return {
+            name: self.runs_behind(path)
+            for name in self.config.schedule_optimizer
+            for path in self.schedules(name, self.config.variance).values()
+        }
+
+    def runs_behind(self, schedule: Path) -> list[Path]:
+        """The runs that a schedule file took: the statistics that its search read, and the search."""
+        return self._behind[schedule.parents[1]]
+
+    @property
+    def results(self) -> list[Path]:
+        """What the searches behind `all` measured of themselves, where they measured anything."""
+        files = dict.fromkeys(path.parents[1] / "results.csv" for path in self.all)
+        return [path for path in files if path.is_file()]
+
     def depends_on_variance(self, name: str) -> bool:
         """Whether a schedule optimizer is searched anew for every variance kind."""
         return "variance" in (self.config.schedule_optimizer[name].get("objective") or {})
 
     def objective(self, name: str, variance: str) -> Objective | None:
         """The objective of a schedule optimizer; None for a fixed rule."""
-        node = self._objective_node(name, variance)
+        node = self.objective_settings(name, variance)
         objective: Objective | None = None if node is None else self.shared.build(node)
         return objective
 
-    def _objective_node(self, name: str, variance: str) -> dict[str, Any] | None:
+    def objective_settings(self, name: str, variance: str) -> dict[str, Any] | None:
+        """What the objective of a schedule optimizer is built from; None for a fixed rule."""
         node = self.config.schedule_optimizer[name].get("objective")
         if node is None:
             return None
@@ -58,22 +79,39 @@ class Searches:
         if not self.depends_on_variance(name):
             variance = self.config.variance
         if (name, variance) not in self._found:
-            self._found[name, variance] = self._search(name, variance)
+            label = f"{name}-{variance}" if self.depends_on_variance(name) else name
+            steps = list(self.config.steps)
+            folder = self._search(name, variance, self.shared.weights, steps, label, None)
+            self.shared.charge("search", name, folder)
+            self._found[name, variance] = {K: schedule_file(folder, name, K) for K in steps}
         return self._found[name, variance]
 
-    def _search(self, name: str, variance: str) -> dict[int, Path]:
+    def tuned_schedule(self, name: str, weights: Path, K: int, tuned_rounds: int, charged_to: str) -> Path:
+        """The schedule file of K steps for weights that were tuned in so many rounds, with the run's variance."""
+        label = f"{name}-k{K:03d}-round{tuned_rounds + 1:02d}"
+        folder = self._search(name, self.config.variance, weights, [K], label, charged_to)
+        self.shared.charge("search", charged_to, folder)
+        return schedule_file(folder, name, K)
+
+    def _search(
+        self, name: str, variance: str, weights: Path, steps: list[int], label: str, charged_to: str | None
+    ) -> Path:
+        """The folder of a search for some weights, whose statistics are charged to one row, or to all."""
         c, node = self.config, dict(self.config.schedule_optimizer[name])
-        weights, objective = self.shared.weights, self.objective(name, variance)
+        objective, find = self.objective(name, variance), self.shared.build(node["search"])
         provenance: dict[str, Any] = {"schedule_optimizer": name, "search": node["search"]}
-        config: dict[str, Any] = {"schedule_optimizer": node, "steps": list(c.steps), "weights": weights.name}
+        config: dict[str, Any] = {"schedule_optimizer": node, "steps": steps, "weights": weights.name}
         statistics: dict[str, tuple[Path, Callable[[Path], Any]]] = {}
         if objective is not None:
-            node["objective"] = self._objective_node(name, variance)
+            node["objective"] = self.objective_settings(name, variance)
             provenance |= {"objective": node["objective"], "split": self.shared.statistics.split}
             config["statistics"] = c.statistics
-            statistics = {kind: self.shared.search_statistics(kind, weights) for kind in objective.needs}
+            kinds = dict.fromkeys([*objective.needs, *find.needs])
+            statistics = {kind: self.shared.search_statistics(kind, weights, charged_to) for kind in kinds}
             config |= self.shared.chosen
-        label = f"{name}-{variance}" if self.depends_on_variance(name) else name
+        labels = self.shared.labels(name)
+        if self.depends_on_variance(name):
+            labels["variance"] = variance
         folder = self.shared.folder("search", label, config)
         log.info("search      %s", folder)
         search(
@@ -82,11 +120,12 @@ class Searches:
             name,
             provenance,
             objective,
-            self.shared.build(node["search"]),
+            find,
             statistics,
             weights,
-            list(c.steps),
+            steps,
             c.seed,
+            labels,
         )
-        self.shared.charge("search", name, folder)
-        return {K: schedule_file(folder, name, K) for K in c.steps}
+        self._behind[folder] = [*(path.parent for path, _ in statistics.values()), folder]
+        return folder

@@ -1,6 +1,7 @@
 """What was measured, over its seeds: estimates, and the panels that hold those of one table or plot."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -8,10 +9,14 @@ from fewstep.errors import UserError
 from fewstep.results import Result
 
 Seeds = tuple[int | None, int | None]
+_ALTERNATED = re.compile(r"(?P<optimizer>.+)_rounds(?P<rounds>\d+)")
 
 
 class Line(NamedTuple):
-    """One row of a table or line of a plot: a schedule optimizer, with its variance where there are several."""
+    """One row of a table or line of a plot: a schedule optimizer, with its variance where there are several.
+
+    That of a model for which search and training alternated in N rounds ends in `_roundsN`.
+    """
 
     optimizer: str
     variance: str | None = None
@@ -19,7 +24,20 @@ class Line(NamedTuple):
     @property
     def label(self) -> str:
         """What a table or plot calls it."""
-        return f"{self.optimizer} ({self.variance})" if self.variance else self.optimizer
+        name = self.untuned.optimizer if self.rounds == 1 else f"{self.untuned.optimizer}, {self.rounds} rounds"
+        return f"{name} ({self.variance})" if self.variance else name
+
+    @property
+    def rounds(self) -> int:
+        """How often search and training alternated, at most; 1 where its model is tuned once or not at all."""
+        found = _ALTERNATED.fullmatch(self.optimizer)
+        return int(found["rounds"]) if found else 1
+
+    @property
+    def untuned(self) -> "Line":
+        """The same before its model was tuned."""
+        found = _ALTERNATED.fullmatch(self.optimizer)
+        return Line(found["optimizer"], self.variance) if found else self
 
 
 @dataclass

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fewstep.report.cost_findings import cost_findings
 from fewstep.report.fid_findings import distance_findings, floor_findings, rank_findings
 from fewstep.report.finetuning_findings import finetuning_findings
 from fewstep.report.likelihood_findings import likelihood_findings
 from fewstep.report.printing import count, listing, number, span
+from fewstep.report.rounds import rounds_findings
 from fewstep.report.rows import (
     VARIANCES,
     distinct,
@@ -38,7 +40,9 @@ def findings(rows: Sequence[Result]) -> list[Finding]:
         Finding("Likelihood.", [*likelihood_findings(bits), *steps_within_findings(rows)]),
         Finding("Sample quality.", quality),
         Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows), rows)),
+        Finding("Search and fine-tuning in turn.", rounds_findings(rows)),
         Finding("Few network calls.", statistics_findings(rows)),
+        Finding("Cost of the search.", cost_findings(rows)),
         Finding("Health of the network.", health_findings(rows)),
         Finding("Not shown.", limits(rows)),
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.estimates import Change, Estimate, Panel
+from fewstep.report.estimates import Change, Estimate, Line, Panel
 from fewstep.report.overfitting import PLACES, TunedRows, overfitting_clause, relative
 from fewstep.report.paired import PAIRED_SEEDS_FOR_A_CLAIM, paired_difference
 from fewstep.report.printing import BITS_DECIMALS, fid_decimals, listing, number, signed, span
@@ -32,7 +32,7 @@ def finetuning_findings(
             _distances(fids) if fids else None,
         ]
         told = "; ".join(clause for clause in clauses if clause)
-        sentences.append(f"Fine-tuned on the {k} timesteps of {optimizer}{_share(tuned)}: {told}.")
+        sentences.append(f"{_how(Line(optimizer), k)}{_share(tuned)}: {told}.")
     return sentences + (improvements(kinds[1], kinds[2], rows) if len(schedules) > 1 else [])
 
 
@@ -66,6 +66,13 @@ def improvements(bits: Changes, distances: Changes, rows: Sequence[Result]) -> l
     return sentences
 
 
+def _how(line: Line, k: int) -> str:
+    """How the model was tuned."""
+    if line.rounds == 1:
+        return f"Fine-tuned on the {k} timesteps of {line.optimizer}"
+    return f"Search and fine-tuning alternated in {line.rounds} rounds, from {line.untuned.optimizer} at K = {k}"
+
+
 def _summary(quantity: str, better: Sequence[str], compared: int) -> str:
     beyond = "by more than twice its standard error"
     if not better:
@@ -77,7 +84,7 @@ def _summary(quantity: str, better: Sequence[str], compared: int) -> str:
 
 
 def _schedule(change: Change) -> str:
-    return f"{change.line.optimizer} at K = {change.steps}"
+    return f"{change.line.label} at K = {change.steps}"
 
 
 def _share(tuned: TunedRows) -> str:

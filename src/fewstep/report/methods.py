@@ -1,20 +1,14 @@
 """The methods note: the protocol behind the numbers, as far as the results touch on it."""
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
+from fewstep.discovery import named
 from fewstep.report.printing import count, percent
 from fewstep.report.rows import fid_metrics, likelihood_panels, of_metric, optimizers
 from fewstep.results import Result
 
-OPTIMIZERS = {
-    "even": "even: grid times i/K",
-    "quadratic": "quadratic: grid index round(T (i/K)²)",
-    "log_snr": "log_snr: evenly spaced log-SNR",
-    "karras": "karras: σ/α spaced as in Karras et al. 2022, ρ = 7",
-    "tangent": "tangent: σ/α = c tan θ with evenly spaced angles θ, c the standard deviation of the data",
-    "elbo_dp": "elbo_dp: the exact minimum of the ELBO’s sum over steps, by dynamic programming (Watson et al. "
-    "2021), searched on training images under the variance of its row",
-}
 STEPS = (
     "A schedule of K steps is K + 1 times from clean data to pure noise. Its first node is the process’s last "
     "time T itself, its last step goes to time 0, and rules that space nodes by log-SNR or σ/α do so between "
@@ -46,16 +40,24 @@ FRECHET = (
 )
 FINETUNING = (
     "The pre-training loss continued on the schedule’s timesteps alone, stopped on validation, the best weights "
-    "kept. The denoising error is the mean squared error per dimension with that loss’s weights."
+    "kept. The denoising error is the mean squared error per dimension with that loss’s weights; at the chosen "
+    "timesteps a mean in which each counts as often as it is drawn."
+)
+ROUNDS = (
+    "Search and fine-tuning in turn, a reconstruction of Huang 2024: round r searches the schedule of the weights "
+    "that round r − 1 left and fine-tunes them on it, and both lower the objective’s value. The best round, by "
+    "all validation images with one noise each, is kept. A model of N rounds has been trained for up to N times "
+    "the iterations of one that is tuned once, so what it gains is not the alternation’s alone. It has a schedule "
+    "of its own; before and after compare it with the untuned model on the untuned model’s schedule."
 )
 
 
 def methods(rows: Sequence[Result]) -> list[tuple[str, str]]:
     """Terms and their explanations; those alone that the results touch on."""
     notes = [("Steps and ends", STEPS)]
-    names = [OPTIMIZERS[name] for name in optimizers(rows) if name in OPTIMIZERS]
-    if names:
-        notes.append(("Schedule optimizers", "; ".join(names) + "."))
+    described = [explanation for name in optimizers(rows) if (explanation := _explained(name))]
+    if described:
+        notes.append(("Schedule optimizers", " ".join(described)))
     notes.append(("Splits", SPLITS))
     if likelihood_panels(rows):
         notes.append(("Likelihood", LIKELIHOOD))
@@ -69,4 +71,24 @@ def methods(rows: Sequence[Result]) -> list[tuple[str, str]]:
         notes.append((f"Fréchet distance ({', '.join(metrics)})", FRECHET + judge))
     if any(row.finetuned for row in rows):
         notes.append(("Fine-tuning", FINETUNING))
+    if any(row.metric == "kept_round" for row in rows):
+        notes.append(("Search and fine-tuning in turn", ROUNDS))
     return notes
+
+
+def _explained(optimizer: str) -> str:
+    """A schedule optimizer in the words of its objective's and its search's files; "" for one without files."""
+    searches, objectives = named("search"), named("objectives")
+    if optimizer in searches:
+        return f"{optimizer}: {_summary(searches[optimizer])}"
+    for name, objective in objectives.items():
+        search = searches.get(optimizer.removeprefix(f"{name}_"))
+        if search is not None:
+            return f"{optimizer}: {_summary(objective)} It is minimised by {search.name}: {_summary(search)}"
+    return ""
+
+
+def _summary(method: type[Any]) -> str:
+    """The first paragraph of a docstring, without the method's name before it."""
+    paragraph = (inspect.getdoc(method) or "").partition("\n\n")[0]
+    return " ".join(paragraph.replace("`", "").removeprefix(f"{method.name}: ").split())

@@ -36,12 +36,17 @@ def overfitting_clause(rows: TunedRows) -> str | None:
     if best is None or last is None:
         return None
     at, of = (span(list(estimate.values.values()), 0) for estimate in (best, last))
-    places = [place for where, words in PLACES.items() for place in _overfitted(rows, where, words)]
+    places = overfitted_places(rows)
     if places:
         return f"it over-fits after iteration {at}, which is kept: from there to iteration {of} {listing(places)}"
     if max(best.values.values()) == 0:
         return f"no validation of {of} iterations was better than before, so the untuned weights are kept"
     return f"over-fitting is not seen: iteration {at} of {of} is the best, and is kept"
+
+
+def overfitted_places(rows: TunedRows) -> list[str]:
+    """Where a tuned model over-fits, with the changes that show it; empty where it does not."""
+    return [place for where, words in PLACES.items() for place in _overfitted(rows, where, words)]
 
 
 def _overfitted(rows: TunedRows, where: str, words: str) -> list[str]:

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
 from fewstep.report.estimates import Panel, finite
-from fewstep.report.findings import findings
+from fewstep.report.failure_signatures import failure_signatures
+from fewstep.report.findings import Finding, findings
 from fewstep.report.methods import methods
 from fewstep.report.plots import fid_plot, likelihood_plot, nodes_plot
 from fewstep.report.printing import fid_decimals
+from fewstep.report.rounds import rounds_plot, rounds_table
 from fewstep.report.rows import (
     distinct,
     fid_metrics,
@@ -43,12 +45,13 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading with what belongs under it, tables first."""
+    """A heading with what belongs under it: sentences, tables, pictures, samples."""
 
     heading: str
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     samples: Sequence[Picture] = ()
+    sentences: Sequence[str] = ()
 
 
 def write_report(folder: Path, title: str, sample_pictures: Mapping[str, Path]) -> str:
@@ -65,15 +68,20 @@ def write_report(folder: Path, title: str, sample_pictures: Mapping[str, Path]) 
     results = read_results(folder / "results.csv")
     rows = read_rows(results)
     samples = [Picture(caption, _data_uri(path)) for caption, path in sample_pictures.items()]
-    page = _template().render(
-        title=title,
-        subtitle=subtitle(rows),
-        findings=findings(rows),
-        sections=sections(rows, folder, samples),
-        methods=methods(rows),
-    )
+    page = rendered_page(title, subtitle(rows), findings(rows), sections(rows, folder, samples), methods(rows))
     write_atomically(folder / "report.html", page)
     return rendered(terminal_table(results))
+
+
+def rendered_page(
+    title: str,
+    under: str,
+    found: Sequence[Finding],
+    told: Sequence[Section],
+    notes: Sequence[tuple[str, str]],
+) -> str:
+    """The page as HTML: the line under its title, what was found, its sections and the notes on methods."""
+    return _template().render(title=title, subtitle=under, findings=found, sections=told, methods=notes)
 
 
 def subtitle(rows: Sequence[Result]) -> str:
@@ -108,12 +116,14 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
         Section("Bits/dim on few steps", [likelihood_table(panel) for panel in bits]),
         *(Section(f"Sample quality: {metric}", tables) for metric, tables in fid_tables.items()),
         Section("Before and after fine-tuning", [finetuning] if finetuning else []),
+        _rounds(rows, folder, style),
         Section("Against the number of steps, in pictures", pictures=plots),
         Section("Where each schedule puts its steps", pictures=places),
         Section("Samples", samples=samples),
+        Section("Signs of failure", sentences=failure_signatures(rows)),
         Section("Cost", [cost] if cost else []),
     ]
-    return [section for section in found if section.tables or section.pictures or section.samples]
+    return [section for section in found if any(section[1:])]
 
 
 def _fid_tables(rows: Sequence[Result], panels: Sequence[Panel], metrics: int) -> list[Table]:
@@ -138,6 +148,19 @@ def _plots(
             )
             pictures.append(_saved(fid_plot(drawn, style), folder / f"{metric}.png", caption))
     return pictures
+
+
+def _rounds(rows: Sequence[Result], folder: Path, style: dict[str, Style]) -> Section:
+    """The loss over the rounds of search and fine-tuning."""
+    table = rounds_table(rows)
+    if table is None:
+        return Section("Search and fine-tuning in turn")
+    caption = "The loss that search and fine-tuning lower in turn, after each of them, bars ± one standard error."
+    return Section(
+        "Search and fine-tuning in turn",
+        tables=[table],
+        pictures=[_saved(rounds_plot(rows, style), folder / "rounds.png", caption)],
+    )
 
 
 def _saved(figure: Figure, path: Path, caption: str) -> Picture:

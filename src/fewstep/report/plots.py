@@ -59,15 +59,16 @@ def nodes_plot(nodes: dict[int, dict[Line, dict[Seeds, list[float]]]], style: di
     `nodes[K][line][seeds]` are log-SNRs in nats, log(α²/σ²).
     """
     columns = min(2, len(nodes))
-    lines = max(len(rows) for rows in nodes.values())
-    height = math.ceil(len(nodes) / columns) * (0.24 * lines + 0.75)
+    lines = list(dict.fromkeys(line for rows in nodes.values() for line in rows))
+    height = math.ceil(len(nodes) / columns) * (0.24 * len(lines) + 0.75)
     figure = Figure(figsize=(4.5 * columns + 1.2, height), dpi=DPI, layout="constrained")
     first: Axes | None = None
     for i, (k, rows) in enumerate(sorted(nodes.items())):
         ax = figure.add_subplot(math.ceil(len(nodes) / columns), columns, i + 1, sharex=first)
         first = first or ax
-        for y, (line, by_seeds) in enumerate(rows.items()):
+        for y, line in enumerate(lines):
             ax.axhline(y, color=GRID, linewidth=1, zorder=0)
+            by_seeds = rows.get(line, {})
             for log_snrs in by_seeds.values():
                 ax.plot(
                     log_snrs,
@@ -79,8 +80,8 @@ def nodes_plot(nodes: dict[int, dict[Line, dict[Seeds, list[float]]]], style: di
                     color=style[line.optimizer].colour,
                     alpha=max(0.35, 1 / len(by_seeds)),
                 )
-        ax.set_yticks(range(len(rows)), [line.label for line in rows] if i % columns == 0 else [""] * len(rows))
-        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_yticks(range(len(lines)), [line.label if i % columns == 0 else "" for line in lines])
+        ax.set_ylim(len(lines) - 0.5, -0.5)
         if i >= len(nodes) - columns:
             ax.set_xlabel("log-SNR of the node, log(α²/σ²) in nats   (noise ← → data)")
         frame(ax, f"K = {k}")
@@ -107,7 +108,7 @@ def _draw_lines(ax: Axes, panel: Panel, style: dict[str, Style]) -> None:
             _mark_seeds(ax, k, by_k[k], colour)
     for line, by_k in panel.tuned.items():
         for k, estimate in by_k.items():
-            _mark_tuned(ax, k, estimate, style[line.optimizer].colour, f"{line.label}, K = {k}, fine-tuned")
+            _mark_tuned(ax, k, estimate, style[line.optimizer], line, k)
 
 
 def _draw_columns(ax: Axes, panel: Panel, style: dict[str, Style]) -> None:
@@ -121,8 +122,7 @@ def _draw_columns(ax: Axes, panel: Panel, style: dict[str, Style]) -> None:
             ax.plot([x], [estimate.mean], linestyle="", marker=marker, markersize=6, color=colour)
             _mark_seeds(ax, x, estimate, colour)
         if line in panel.tuned:
-            label = f"{line.label}, K = {k}, fine-tuned"
-            _mark_tuned(ax, x, panel.tuned[line][k], colour, label)
+            _mark_tuned(ax, x, panel.tuned[line][k], style[line.optimizer], line, k)
     ax.set_xticks(range(len(lines)), [line.label for line in lines], rotation=35, ha="right")
     ax.set_xlim(-0.6, len(lines) - 0.4)
     ax.set_xlabel(f"K = {k}")
@@ -137,17 +137,19 @@ def _mark_seeds(ax: Axes, x: float, estimate: Estimate, colour: str) -> None:
     ax.plot([x] * len(values), values, linestyle="", marker="_", markersize=13, color=colour, alpha=0.7)
 
 
-def _mark_tuned(ax: Axes, x: float, estimate: Estimate, colour: str, label: str) -> None:
+def _mark_tuned(ax: Axes, x: float, estimate: Estimate, style: Style, line: Line, k: int) -> None:
+    """A star for a model that was tuned once, the number of rounds for one that was alternated."""
+    once = line.rounds == 1
     ax.plot(
         [x],
         [estimate.mean],
-        label=label,
+        label=f"{line.label}, K = {k}" + (", fine-tuned" if once else ""),
         linestyle="",
-        marker="*",
-        markersize=12,
-        markerfacecolor="white",
-        markeredgecolor=colour,
-        markeredgewidth=1.2,
+        marker="*" if once else style.marker,
+        markersize=12 if once else 8,
+        markerfacecolor="white" if once else style.colour,
+        markeredgecolor=style.colour,
+        markeredgewidth=1.2 if once else 0.6,
         zorder=5,
     )
 

@@ -136,7 +136,7 @@ def by_optimizer(lines: Estimates, variance: str | None) -> dict[str, dict[int, 
 def changes(panel: Panel) -> list[Change]:
     """What fine-tuning changed in a panel: every tuned schedule beside its untuned self."""
     return [
-        Change(line, k, panel.untuned.get(line, {}).get(k), after)
+        Change(line, k, panel.untuned.get(line.untuned, {}).get(k), after)
         for line, by_k in panel.tuned.items()
         for k, after in by_k.items()
     ]

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fewstep.report.estimates import Line
+
 # Okabe and Ito's colours, which the colour-blind tell apart; the markers do it without any colour.
 STYLES = {
     "even": ("#0072B2", "o"),
@@ -37,11 +39,19 @@ class Style(NamedTuple):
 
 
 def styles(optimizers: Sequence[str]) -> dict[str, Style]:
-    """A colour and a marker for each schedule optimizer, the same in every report for those of the package."""
-    others = [name for name in optimizers if name not in STYLES]
+    """A colour and a marker for each schedule optimizer, the same in every report for those of the package.
+
+    Alternated in several rounds it keeps its colour, and its marker is their number.
+    """
+    lines = {name: Line(name) for name in optimizers}
+    names = [line.untuned.optimizer for line in lines.values()]
+    others = [name for name in dict.fromkeys(names) if name not in STYLES]
+    looks = {
+        name: Style(*(STYLES.get(name) or OTHER_STYLES[others.index(name) % len(OTHER_STYLES)])) for name in names
+    }
     return {
-        name: Style(*(STYLES.get(name) or OTHER_STYLES[others.index(name) % len(OTHER_STYLES)]))
-        for name in optimizers
+        name: looks[name] if line.rounds == 1 else Style(looks[line.untuned.optimizer].colour, f"${line.rounds}$")
+        for name, line in lines.items()
     }
 
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fewstep.report.estimates import Estimate, Panel
+from fewstep.report.estimates import Estimate, Line, Panel
 from fewstep.report.printing import BITS_DECIMALS, NOTHING, count, fid_decimals, number, with_error
 from fewstep.report.rows import (
     by_optimizer,
@@ -70,7 +70,8 @@ def _table(
         for tuned in (False, True):
             cells = [_cell(panel, optimizer, k, variance, tuned, show_errors) for panel, k in columns]
             if any(cell != NOTHING for cell in cells):
-                table.add_row(optimizer + (" (tuned)" if tuned else ""), *cells)
+                line = Line(optimizer)
+                table.add_row(line.label + (" (tuned)" if tuned and line.rounds == 1 else ""), *cells)
     return table
 
 

@@ -1,7 +1,7 @@
 """Stage evaluate: bits/dim and Fréchet distance of schedules, one row of `results.csv` per number."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,11 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.artefacts.statistics import load_statistics
+from fewstep.artefacts.teacher import load_fine_step_outputs
 from fewstep.data.base import Dataset
 from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.files import write_atomically
-from fewstep.judging.frechet import floor_row, frechet_row
+from fewstep.judging.frechet import floor_row, sample_rows
 from fewstep.judging.health import wiener_row
 from fewstep.judging.likelihood import Likelihood
 from fewstep.judging.settings import Judge
@@ -23,7 +24,7 @@ from fewstep.results import Result, write_results
 from fewstep.run import Run
 from fewstep.sampling import sample, to_grey_levels
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import device_of
+from fewstep.solvers.base import Solver, device_of
 from fewstep.statistics.denoising_error import DenoisingError
 from fewstep.statistics.interpolation import interpolated
 from fewstep.weights import MODEL, WEIGHTS, load_model
@@ -41,6 +42,7 @@ class Subject:
         sampled_variance: the variance kind whose schedules are sampled from.
         depends_on_variance: whether the schedules of two variance kinds differ.
         labels: what the rows of results are of (schedule_optimizer, dataset, process, seeds, finetuned).
+        untuned_schedules: K → schedule file of the model before it was tuned, where that is another.
     """
 
     weights: Path
@@ -48,6 +50,7 @@ class Subject:
     sampled_variance: str
     depends_on_variance: bool
     labels: Mapping[str, Any]
+    untuned_schedules: Mapping[int, Path] = field(default_factory=dict)
 
 
 def evaluate(
@@ -59,6 +62,7 @@ def evaluate(
     judging_statistics: Mapping[str, Path],
     seed: int,
     untuned_statistics: Mapping[str, Path] = NOTHING_UNTUNED,
+    fine_step_outputs: Path | None = None,
 ) -> None:
     """Measure one subject; writes `results.csv` and the first samples of every sampled schedule.
 
@@ -72,6 +76,8 @@ def evaluate(
         seed: recorded.
         untuned_statistics: the same of the model before it was tuned, where it was: told is the change in
             bits/dim too, paired over images.
+        fine_step_outputs: what many steps of the untuned model make of the first seed's first noises; samples of
+            solvers that add no noise are compared with it. None for no comparison.
     """
     inputs = {
         "weights": subject.weights / WEIGHTS,
@@ -80,8 +86,11 @@ def evaluate(
         **{f"judging statistics, {decoder}": path for decoder, path in judging_statistics.items()},
         **{f"untuned statistics, {decoder}": path for decoder, path in untuned_statistics.items()},
     }
+    if fine_step_outputs is not None:
+        inputs["fine-step outputs"] = fine_step_outputs
     for variance, files in subject.schedule_files.items():
         inputs |= {f"schedule of {K} steps, {variance} variance": path for K, path in files.items()}
+    inputs |= {f"untuned schedule of {K} steps": path for K, path in subject.untuned_schedules.items()}
     with Run(folder, config, inputs) as run:
         if run.complete:
             return
@@ -89,9 +98,11 @@ def evaluate(
         judged = _loaded(judging_statistics)
         rows = _likelihood_part(subject, judged) + _change_part(subject, judged, _loaded(untuned_statistics))
         statistics = {kind: load_statistics(kind)(path) for kind, path in solver_statistics.items()}
+        fine_images = None if fine_step_outputs is None else load_fine_step_outputs(fine_step_outputs)
         for name, solver in judge.solvers.items():
             solver.fit(statistics)
-            rows += _sampling_part(folder, subject, judge, denoiser, name)
+            comparable = fine_images if deterministic(solver) else None
+            rows += _sampling_part(folder, subject, judge, denoiser, name, comparable)
         write_results(folder / "results.csv", rows)
         run.finish(network_calls=denoiser.evaluations, device=str(device_of(denoiser)), seed=seed)
 
@@ -126,10 +137,12 @@ def _change_part(
     subject: Subject, judged: Mapping[str, DenoisingError], untuned: Mapping[str, DenoisingError]
 ) -> list[Result]:
     return [
-        Likelihood(variance, decoder, subject.labels).row_of_change(judged[decoder], before, Schedule.load(path))
+        Likelihood(variance, decoder, subject.labels).row_of_change(
+            judged[decoder], before, Schedule.load(path), Schedule.load(subject.untuned_schedules.get(K, path))
+        )
         for decoder, before in untuned.items()
         for variance, files in subject.schedule_files.items()
-        for path in files.values()
+        for K, path in files.items()
     ]
 
 
@@ -142,15 +155,23 @@ def _node_rows(schedule: Schedule, variance: str | None, labels: Mapping[str, An
     ]
 
 
-def _sampling_part(folder: Path, subject: Subject, judge: Judge, denoiser: Denoiser, solver: str) -> list[Result]:
+def deterministic(solver: Solver) -> bool:
+    """Whether a solver adds no noise, so that its sample is a function of the initial noise alone."""
+    return solver.variance is None and getattr(solver, "eta", 0.0) == 0.0
+
+
+def _sampling_part(
+    folder: Path, subject: Subject, judge: Judge, denoiser: Denoiser, solver: str, fine_images: Tensor | None
+) -> list[Result]:
     rows = []
     wanted = judge.settings.sample_steps.get(solver)
     for K, path in subject.schedule_files[subject.sampled_variance].items():
         if wanted is not None and K not in wanted:
             continue
         schedule = Schedule.load(path)
-        for seed in judge.settings.sample_seeds:
-            rows.append(frechet_row(judge, denoiser, solver, schedule, seed, subject.labels))
+        for number, seed in enumerate(judge.settings.sample_seeds):
+            compared = fine_images if number == 0 else None
+            rows += sample_rows(judge, denoiser, solver, schedule, seed, subject.labels, compared)
         indices = range(judge.settings.pictured)
         seed = judge.settings.sample_seeds[0]
         images = sample(denoiser, judge.solvers[solver], schedule, indices, seed, judge.shape)

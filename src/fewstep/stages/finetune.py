@@ -1,8 +1,12 @@
-"""Stage finetune: timestep-restricted fine-tuning, pretraining's loop on a schedule's times alone."""
+"""Stage finetune: timestep-restricted fine-tuning, pretraining's loop on a schedule's times alone.
+
+It is the second phase of Huang 2024 (arXiv 2412.10786; a reconstruction, docs/discretization.md). With several
+rounds it alternates with the first, the search for a schedule: fewstep.pipeline.tuning gives the order, and
+fewstep.stages.rounds the loss that both lower.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +17,12 @@ from torch import Tensor, nn
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.judging.finetuning import Errors, Series, count_rows, denoising_errors, error_rows
+from fewstep.judging.finetuning import Errors, Series, count_rows, denoising_errors, error_rows, series_of
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
 from fewstep.modules.fitting import check_fitting, fit
 from fewstep.modules.loggers import Logging
-from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
+from fewstep.modules.training import TrainingBatches, TrainingModule
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.results import write_results
 from fewstep.run import Run
@@ -29,7 +33,7 @@ from fewstep.trainable.base import Trainable, merge, trained_parameters
 from fewstep.weights import MODEL, WEIGHTS, load_model, read_model, save_model
 
 TIMES = ("objective", "uniform")
-WHICH = ("schedule_optimizer", "steps")  # the settings that say which models are tuned, not how
+WHICH = ("schedule_optimizer", "steps", "rounds")  # the settings that say which models are tuned, not how
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Finetuning:
     Attributes:
         schedule_optimizer: whose schedules, one name or several; None for the last one of the run's list.
         steps: K of those schedules, one or several.
+        rounds: how often search and training alternate, each round on the weights of the one before: 1 tunes once.
+            Several, such as [1, 3], make as many models, which share their rounds.
         trainable: which weights are trained.
         loss: what is lowered; the one that the model was trained with.
         times: how often each chosen timestep is drawn: with the `objective`'s weights, or `uniform`.
@@ -53,6 +59,7 @@ class Finetuning:
 
     schedule_optimizer: str | Sequence[str] | None = None
     steps: int | Sequence[int] = 8
+    rounds: int | Sequence[int] = 1
     trainable: Trainable = field(default_factory=AllWeights)
     loss: Loss = field(default_factory=SimpleLoss)
     times: str = "objective"
@@ -70,16 +77,32 @@ class Finetuning:
         check_fitting(self, "finetune")
         if self.patience < 1:
             raise UserError(f"finetune.patience is {self.patience}, but must be at least 1.")
-        for name, given in (("steps", self.all_steps), ("schedule_optimizer", self.schedule_optimizers)):
-            if len(set(given)) < len(given):
-                raise UserError(f"finetune.{name} is {list(given)}; each may be given once.")
-        if min(self.all_steps, default=0) < 1:
-            raise UserError(f"finetune.steps is {self.steps}; allowed are one or several numbers of at least 1.")
+        for name, chosen in (
+            ("steps", self.all_steps),
+            ("rounds", self.all_rounds),
+            ("schedule_optimizer", self.schedule_optimizers),
+        ):
+            if len(set(chosen)) < len(chosen):
+                raise UserError(f"finetune.{name} is {list(chosen)}; each may be given once.")
+        for name, numbers in (("steps", self.all_steps), ("rounds", self.all_rounds)):
+            if min(numbers, default=0) < 1:
+                given = getattr(self, name)
+                raise UserError(f"finetune.{name} is {given}; allowed are one or several numbers of at least 1.")
+        if self.times == "uniform" and max(self.all_rounds) > 1:
+            raise UserError(
+                f"finetune.rounds is {self.rounds}, but with finetune.times=uniform training does not lower what "
+                "the search lowers; set finetune.times=objective, or finetune.rounds=1."
+            )
 
     @property
     def all_steps(self) -> tuple[int, ...]:
         """Every K that is tuned for."""
         return (self.steps,) if isinstance(self.steps, int) else tuple(self.steps)
+
+    @property
+    def all_rounds(self) -> tuple[int, ...]:
+        """Every number of rounds asked for, ascending."""
+        return (self.rounds,) if isinstance(self.rounds, int) else tuple(sorted(self.rounds))
 
     @property
     def schedule_optimizers(self) -> tuple[str, ...]:
@@ -88,26 +111,10 @@ class Finetuning:
         return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-class Tuned(NamedTuple):
-    """A model tuned to one schedule: whose, of how many steps, the model's folder, the schedule's file."""
-
-    schedule_optimizer: str
-    steps: int
-    weights: Path
-    schedule: Path
-
-
 def network_of(denoiser: Denoiser) -> nn.Module:
     """The network of a denoiser that came from a file, whose weights can be trained."""
     assert isinstance(denoiser.backbone, nn.Module)
     return denoiser.backbone
-
-
-def times_between(schedule: Schedule) -> Tensor:
-    """The grid times midway between neighbouring nodes of a schedule, float64; none where neighbours touch."""
-    indices = schedule.indices
-    between = [(i + j) // 2 for i, j in pairwise(indices) if j - i > 1]
-    return schedule.process.grid[torch.tensor([i for i in between if i > 0], dtype=torch.int64)]
 
 
 def finetune(
@@ -148,53 +155,27 @@ def finetune(
         denoiser, schedule = load_model(weights), Schedule.load(schedule_path)
         schedule.require_process(denoiser.process)
         times = _times(settings, schedule, objective, statistics, denoiser)
-        train, validation = checked_images(dataset, "train"), checked_images(dataset, "validation")
-        series = _series(schedule, settings.loss, validation, train[: len(validation)], seed)
+        series = series_of(schedule, times, settings.loss, dataset, seed)
         n_parameters = sum(weight.numel() for weight in denoiser.parameters())
         settings.trainable.prepare(network_of(denoiser))
-        module = TrainingModule(
-            denoiser.train(),
-            TrainingBatches(train, times, settings.batch_size, seed),
-            series["validation", "on"],
-            series.get(("validation", "off")),
-            learning_rate=settings.learning_rate,
-            warmup=settings.warmup,
-            iterations=settings.iterations,
-            ema_decay=settings.ema_decay,
-            loss=settings.loss,
-        )
-        best, made = fit(
-            module,
-            trainer,
-            folder,
-            iterations=settings.iterations,
-            validate_every=settings.validate_every,
-            patience=settings.patience,
-            logging=logging,
-        )
-        device = made.strategy.root_device
-        before = denoising_errors(series, load_model(weights), device)
-        last = denoising_errors(series, module.averaged_denoiser, device)
-        tuned, best_iteration = _of_checkpoint(best, settings.trainable, weights)
-        after = denoising_errors(series, tuned, device)
-        improved = bool(_selected(after) < _selected(before))
-        if not improved:
-            tuned, best_iteration, after = load_model(weights), 0, before
-        model = read_model(weights)
-        save_model(folder, tuned, tuple(model["shape"]), model["levels"])
+        batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed)
+        module = _module(denoiser, batches, series, settings)
+        best, made = _fit(module, settings, trainer, folder, logging)
+        outcome = _outcome(module, best, series, settings.trainable, weights, made.strategy.root_device)
+        _save(folder, outcome, weights)
         counts = {
             "parameters": n_parameters,
             "trained_parameters": trained_parameters(module.denoiser),
-            "best_iteration": best_iteration,
+            "best_iteration": outcome.iteration,
             "last_iteration": made.global_step,
         }
-        rows = [*error_rows(labels, before, after, last), *count_rows(labels, counts)]
-        write_results(folder / "results.csv", rows)
+        rows = error_rows(labels, outcome.before, outcome.kept, outcome.last)
+        write_results(folder / "results.csv", [*rows, *count_rows(labels, counts)])
         run.finish(
             network_calls=made.global_step * settings.batch_size,
-            device=str(device),
+            device=str(made.strategy.root_device),
             seed=seed,
-            facts={"iterations": made.global_step, "improved": improved},
+            facts={"iterations": made.global_step, "improved": outcome.improved},
         )
 
 
@@ -215,15 +196,71 @@ def _times(
     )
 
 
-def _series(schedule: Schedule, loss: Loss, validation: Tensor, training: Tensor, seed: int) -> Series:
-    """On images of both splits, the errors at the chosen timesteps and, where there are others, off them."""
-    places = {"on": (schedule.times[1:], schedule.times), "off": (times_between(schedule), None)}
-    return {
-        (word, where): ValidationError(images, times, seed, loss, path)
-        for word, images in (("validation", validation), ("training", training))
-        for where, (times, path) in places.items()
-        if len(times)
-    }
+def _module(denoiser: Denoiser, batches: TrainingBatches, series: Series, settings: Finetuning) -> TrainingModule:
+    return TrainingModule(
+        denoiser.train(),
+        batches,
+        series["validation", "on"],
+        series.get(("validation", "off")),
+        learning_rate=settings.learning_rate,
+        warmup=settings.warmup,
+        iterations=settings.iterations,
+        ema_decay=settings.ema_decay,
+        loss=settings.loss,
+    )
+
+
+def _fit(
+    module: TrainingModule,
+    settings: Finetuning,
+    trainer: Callable[..., pl.Trainer],
+    folder: Path,
+    logging: Logging,
+) -> tuple[Path | None, pl.Trainer]:
+    return fit(
+        module,
+        trainer,
+        folder,
+        iterations=settings.iterations,
+        validate_every=settings.validate_every,
+        patience=settings.patience,
+        logging=logging,
+    )
+
+
+class _Outcome(NamedTuple):
+    """The model that is kept, its iteration, and the errors before tuning, of it, and of the last iteration."""
+
+    model: Denoiser
+    iteration: int
+    improved: bool
+    before: Errors
+    kept: Errors
+    last: Errors
+
+
+def _outcome(
+    module: TrainingModule,
+    best: Path | None,
+    series: Series,
+    trainable: Trainable,
+    weights: Path,
+    device: torch.device,
+) -> _Outcome:
+    """The best validation's model where it is better than the untuned one, which is kept otherwise."""
+    before = denoising_errors(series, load_model(weights), device)
+    last = denoising_errors(series, module.averaged_denoiser, device)
+    tuned, iteration = _of_checkpoint(best, trainable, weights)
+    kept = denoising_errors(series, tuned, device)
+    if _selected(kept) < _selected(before):
+        return _Outcome(tuned, iteration, True, before, kept, last)
+    return _Outcome(load_model(weights), 0, False, before, before, last)
+
+
+def _save(folder: Path, outcome: _Outcome, weights: Path) -> None:
+    """Write the kept model, for images as the model in `weights` is for."""
+    model = read_model(weights)
+    save_model(folder, outcome.model, tuple(model["shape"]), model["levels"])
 
 
 def _of_checkpoint(best: Path | None, trainable: Trainable, weights: Path) -> tuple[Denoiser, int]:
@@ -241,5 +278,5 @@ def _of_checkpoint(best: Path | None, trainable: Trainable, weights: Path) -> tu
 
 
 def _selected(errors: Errors) -> Tensor:
-    """What the best weights are chosen by: the mean validation error at the chosen timesteps."""
+    """What the best weights are chosen by: the loss that is trained, on validation images."""
     return errors["validation", "on"].mean()

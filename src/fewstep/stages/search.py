@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fewstep.objectives.base import Objective
+from fewstep.results import Result, write_results
 from fewstep.run import Run
 from fewstep.schedule import Schedule
 from fewstep.search.base import Search, check_steps
@@ -14,6 +16,14 @@ from fewstep.weights import MODEL, WEIGHTS, load_model
 def schedule_file(folder: Path, schedule_optimizer: str, K: int) -> Path:
     """Where the schedule of K steps lies in a run's folder."""
     return folder / "schedules" / f"{schedule_optimizer}_k{K:03d}.json"
+
+
+def found_rows(found: Mapping[str, Any], labels: Mapping[str, Any]) -> list[Result]:
+    """A row for everything that a search found out with a standard error, called as the search calls it."""
+    measured = {
+        metric: fact for metric, fact in found.items() if isinstance(fact, dict) and "standard_error" in fact
+    }
+    return [Result(metric=metric, **labels, **fact) for metric, fact in measured.items()]
 
 
 def search(
@@ -27,8 +37,9 @@ def search(
     weights: Path,
     steps: Sequence[int],
     seed: int,
+    labels: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Write a schedule file for every K in `steps`.
+    """Write a schedule file for every K in `steps`, and what the search measured into `results.csv`, if anything.
 
     Args:
         folder: the run's folder.
@@ -37,10 +48,11 @@ def search(
         provenance: how the schedules are found, kept in their files.
         objective: what it minimises; None for a fixed rule.
         find: the search.
-        statistics: kind → its file and the function that reads it, for every kind that the objective needs.
+        statistics: kind → its file and the function that reads it, for every kind that objective or search needs.
         weights: the folder of the model.
         steps: the K's.
         seed: recorded.
+        labels: what the rows of results are of, besides `schedule_optimizer` and `steps`.
     """
     files = {kind: path for kind, (path, _) in statistics.items()}
     with Run(folder, config, {"weights": weights / WEIGHTS, "model": weights / MODEL, **files}) as run:
@@ -49,7 +61,12 @@ def search(
         denoiser = load_model(weights)
         check_steps(steps, denoiser.process)
         loaded = {kind: load(path) for kind, (path, load) in statistics.items()}
+        rows = []
         for K, schedule in find(objective, loaded, denoiser, steps).items():
-            path = schedule_file(folder, schedule_optimizer, K)
-            Schedule(schedule.times, schedule.process, provenance).save(path)
+            found = schedule.provenance.get("found")
+            facts = dict(provenance) if found is None else {**provenance, "found": found}
+            Schedule(schedule.times, schedule.process, facts).save(schedule_file(folder, schedule_optimizer, K))
+            rows += found_rows(found or {}, {**labels, "schedule_optimizer": schedule_optimizer, "steps": K})
+        if rows:
+            write_results(folder / "results.csv", rows)
         run.finish(network_calls=denoiser.evaluations, device="cpu", seed=seed)

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from fewstep.report.part import Part
 from fewstep.report.study.page import blocks
-from fewstep.report.study.parts import Part, Study
+from fewstep.report.study.parts import Study
 from fewstep.results import Result
 
 Parts = dict[str, list[Result]]

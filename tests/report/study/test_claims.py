@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fewstep.report.study.claim import NEARLY, NOT_MEASURED, NOT_SHOWN, PARTLY, SHOWN, Claim
+from fewstep.report.claim import NEARLY, NOT_MEASURED, NOT_SHOWN, PARTLY, SHOWN, Claim
 from fewstep.report.study.disagreement import disagreement
 from fewstep.report.study.few_steps import near_full_grid
 from fewstep.report.study.images import few_images_suffice

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from fewstep.errors import UserError
 from fewstep.report.study import write_study
@@ -18,9 +19,10 @@ Section = Callable[[Parts, str], str]
 DP = {"metric": "bits_per_dim", "schedule_optimizer": "elbo_dp"}
 
 
-def test_the_study_knows_every_part_of_the_configuration() -> None:
-    conf = Path(__file__).parents[3] / "conf" / "part"
-    assert {path.stem for path in conf.glob("*.yaml")} - {"ablation", "none"} == set(PARTS)
+def test_the_study_knows_every_part_of_its_experiment() -> None:
+    conf = Path(__file__).parents[3] / "conf" / "experiment" / "digits_full.yaml"
+    parts = OmegaConf.load(conf).hydra.sweeper.params.part.split(",")
+    assert {part.strip() for part in parts} == set(PARTS)
 
 
 def test_fresh_noise_costs_or_does_not(parts: Parts, section: Section, changed: Callable) -> None:

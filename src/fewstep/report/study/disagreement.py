@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fewstep.report.claim import NOT_SHOWN, PARTLY, SHOWN, Claim, not_measured
+from fewstep.report.differences import Difference, few_seeds
 from fewstep.report.fid_findings import opposite_pairs
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import Part
 from fewstep.report.printing import NOTHING, listing, signed, span
-from fewstep.report.study.claim import NOT_SHOWN, PARTLY, SHOWN, Claim, not_measured
-from fewstep.report.study.differences import Difference, few_seeds
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import NETWORKS, Part, Study
+from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.study.quality import columns_of, heading
 from fewstep.report.tables import Cell, Table
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from fewstep.report.claim import PARTLY, SHOWN, Claim, not_measured, share_verdict
+from fewstep.report.differences import Difference
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import Part
 from fewstep.report.printing import NOTHING, count, span
 from fewstep.report.rows import VARIANCES, distinct
-from fewstep.report.study.claim import PARTLY, SHOWN, Claim, not_measured, share_verdict
-from fewstep.report.study.differences import Difference
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import NETWORKS, Part, Study
+from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.tables import Cell, Table
 
 STEPS, NEAR = 32, 0.1

@@ -1,10 +1,11 @@
 """What statistics on few timesteps save and lose against those on all."""
 
+from fewstep.report.claim import NEGLIGIBLE
+from fewstep.report.markdown import bullets, markdown_table
+from fewstep.report.part import Part
 from fewstep.report.printing import BITS_DECIMALS, number, span
-from fewstep.report.study.claim import NEGLIGIBLE
-from fewstep.report.study.markdown import bullets, markdown_table
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import AUTO, Part, Study
+from fewstep.report.study.parts import AUTO, Study
 from fewstep.report.study.searched_with import ONE_DRAW, costs, difference_table, differences_between
 
 FEWER_CALLS = 20

@@ -2,9 +2,9 @@
 
 import math
 
+from fewstep.report.claim import NEGLIGIBLE
+from fewstep.report.markdown import bullets, markdown_table
 from fewstep.report.printing import BITS_DECIMALS, signed, span
-from fewstep.report.study.claim import NEGLIGIBLE
-from fewstep.report.study.markdown import bullets, markdown_table
 from fewstep.report.study.ordering import SEARCHED
 from fewstep.report.study.parts import FRESH, Study
 from fewstep.report.study.searched_with import (

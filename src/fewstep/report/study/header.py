@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from fewstep.report.estimates import Estimate
 from fewstep.report.findings import LARGEST_WIENER_RATIO
+from fewstep.report.markdown import bullets, markdown_table
+from fewstep.report.part import Part
 from fewstep.report.printing import NOTHING, count, listing, number, percent, span, with_error
 from fewstep.report.rows import distinct
-from fewstep.report.study.markdown import bullets, markdown_table
-from fewstep.report.study.parts import PARTS, Part, Study
+from fewstep.report.study.parts import PARTS, Study
 from fewstep.report.tables import STAGES, Cell, Table
 
 COMMAND = "fewstep experiment=digits_full"

@@ -1,10 +1,11 @@
 """How many images the statistics need: schedules found with n images, judged on the same test images."""
 
+from fewstep.report.claim import NEGLIGIBLE, Claim, not_measured, share_verdict
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import Part
 from fewstep.report.printing import BITS_DECIMALS, NOTHING, count, listing, number, span, with_error
-from fewstep.report.study.claim import NEGLIGIBLE, Claim, not_measured, share_verdict
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import IMAGES, Part, Study
+from fewstep.report.study.parts import IMAGES, Study
 from fewstep.report.study.searched_with import (
     FITTED,
     ONE_DRAW,

@@ -1,13 +1,14 @@
 """L_simple, L_hybrid and L_vlb compared: bits/dim on the full grid and on 32 steps."""
 
+from fewstep.report.claim import Claim, not_measured, order_verdict
+from fewstep.report.differences import Difference, bits_difference
 from fewstep.report.estimates import Estimate
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import LOSSES, Likelihood, Part
 from fewstep.report.printing import BITS_DECIMALS, NOTHING, with_error
-from fewstep.report.study.claim import Claim, not_measured, order_verdict
-from fewstep.report.study.differences import Difference, bits_difference
 from fewstep.report.study.few_steps import STEPS
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import LOSSES, NETWORKS, Likelihood, Part, Study
+from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.study.variances import FIXED, LEARNED
 from fewstep.report.tables import Cell, Table
 

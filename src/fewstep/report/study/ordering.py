@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from fewstep.report.claim import Claim, not_measured, order_verdict
+from fewstep.report.differences import Difference
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import Part
 from fewstep.report.printing import BITS_DECIMALS, listing, number, signed
 from fewstep.report.rows import distinct
-from fewstep.report.study.claim import Claim, not_measured, order_verdict
-from fewstep.report.study.differences import Difference
-from fewstep.report.study.markdown import markdown_table
-from fewstep.report.study.parts import NETWORKS, Part, Study
+from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.tables import Cell, Table
 
 SEARCHED = "elbo_dp"

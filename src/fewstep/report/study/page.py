@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewstep.files import write_atomically
+from fewstep.report.claim import Claim
+from fewstep.report.markdown import markdown_table
 from fewstep.report.rows import distinct
-from fewstep.report.study.claim import Claim
 from fewstep.report.study.disagreement import disagreement
 from fewstep.report.study.few_steps import near_full_grid, steps_within_section
 from fewstep.report.study.few_timesteps import auto_section
@@ -13,7 +14,6 @@ from fewstep.report.study.fresh_noise import fresh_section
 from fewstep.report.study.header import header
 from fewstep.report.study.images import few_images_suffice, images_section
 from fewstep.report.study.losses import losses_in_order
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import quadratic_below_even, searched_below_fixed
 from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.study.published import published_table

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from fewstep.report.differences import seeds_error
 from fewstep.report.estimates import Estimate
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import Distance, Part
 from fewstep.report.printing import NOTHING, count, fid_decimals, listing, number, span
 from fewstep.report.rows import distinct, optimizers
-from fewstep.report.study.differences import seeds_error
-from fewstep.report.study.markdown import markdown_table
-from fewstep.report.study.parts import NETWORKS, Distance, Part, Study
+from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.tables import Cell, Table
 
 Column = tuple[Distance, int]

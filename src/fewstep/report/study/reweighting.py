@@ -1,9 +1,9 @@
 """The paper's remedy for FID: the dynamic programme on the reweighted squared error instead of the ELBO."""
 
+from fewstep.report.claim import Claim, effect_verdict, not_measured
+from fewstep.report.differences import Difference, chance, few_seeds
+from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import BITS_DECIMALS, NOTHING, fid_decimals, listing, span
-from fewstep.report.study.claim import Claim, effect_verdict, not_measured
-from fewstep.report.study.differences import Difference, chance, few_seeds
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import SEARCHED, comparisons
 from fewstep.report.study.parts import NETWORKS, Study
 from fewstep.report.study.quality import columns_of, heading

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
+from fewstep.report.differences import Difference, bits_difference
 from fewstep.report.estimates import Estimate
+from fewstep.report.part import Likelihood, Part
 from fewstep.report.printing import NOTHING
 from fewstep.report.rows import VARIANCES, distinct
-from fewstep.report.study.differences import Difference, bits_difference
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import Likelihood, Part
 from fewstep.report.tables import Cell, Table
 
 FULL = "full grid"

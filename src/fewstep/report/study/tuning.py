@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fewstep.report.differences import Difference, chance, seeds_difference
 from fewstep.report.estimates import Change, Estimate
+from fewstep.report.markdown import bullets, markdown_table
 from fewstep.report.overfitting import TunedRows, overfitting_clause
 from fewstep.report.paired import PAIRED_SEEDS_FOR_A_CLAIM
+from fewstep.report.part import Part
 from fewstep.report.printing import BITS_DECIMALS, NOTHING, fid_decimals, listing
 from fewstep.report.rows import changes
-from fewstep.report.study.differences import Difference, chance, seeds_difference
-from fewstep.report.study.markdown import bullets, markdown_table
-from fewstep.report.study.parts import FINETUNE, Part, Study
+from fewstep.report.study.parts import FINETUNE, Study
 from fewstep.report.tables import Cell, Table
 
 

@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
+from fewstep.report.claim import Claim, not_measured, order_verdict
+from fewstep.report.differences import Difference, bits_difference
 from fewstep.report.estimates import Estimate
+from fewstep.report.markdown import markdown_table
+from fewstep.report.part import Likelihood, Part
 from fewstep.report.printing import NOTHING
-from fewstep.report.study.claim import Claim, not_measured, order_verdict
-from fewstep.report.study.differences import Difference, bits_difference
-from fewstep.report.study.markdown import markdown_table
 from fewstep.report.study.ordering import SEARCHED
-from fewstep.report.study.parts import Likelihood, Part, Study
+from fewstep.report.study.parts import Study
 from fewstep.report.tables import Cell, Table
 
 LEARNED, FIXED, FITTED = "learned", ("posterior", "beta"), "optimal"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fewstep.report.study.differences import Difference
+from fewstep.report.differences import Difference
 
 NEGLIGIBLE = 0.01  # bits/dim
 

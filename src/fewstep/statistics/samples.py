@@ -1,0 +1,137 @@
+"""The images x_0 and noises ε of a Monte Carlo estimate: those of the other kinds, without any network call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.data.base import image_numbers
+from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
+from fewstep.noise import Noise
+from fewstep.process import Process
+from fewstep.statistics.storage import Sizes, read_statistics, write_statistics
+
+KIND = "samples"
+
+_SHAPE: Sizes = ("images", "channels", "height", "width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Images and one ε for each, common to all times.
+
+    Attributes:
+        process: the process of the model.
+        x0: images, float64 [N, C, H, W] in [-1, 1].
+        noise: ε, float64 [N, C, H, W].
+        levels: number of grey levels.
+        split: the split that the images are of.
+        seed: of the noise.
+        kind: the kind of statistics, as searches name it.
+        calls: evaluations of the network; none.
+    """
+
+    process: Process
+    x0: Tensor
+    noise: Tensor
+    levels: int
+    split: str
+    seed: int
+    kind: str = KIND
+    calls: int = 0
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; what is no tensor goes into its header."""
+        tensors = {"x0": self.x0, "noise": self.noise}
+        facts = {"levels": self.levels, "split": self.split, "seed": self.seed}
+        write_statistics(path, self.kind, self.process, tensors, facts)
+
+    @classmethod
+    def load(cls, path: Path, kind: str = KIND) -> "Samples":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing, damaged or of another kind.
+        """
+        facts = {"levels": int, "split": str, "seed": int}
+        stored = read_statistics(path, kind, {"x0": _SHAPE, "noise": _SHAPE}, facts)
+        content: dict[str, Any] = {**stored.tensors, **stored.facts}
+        return cls(process=stored.process, kind=kind, **content)
+
+
+class SamplesEstimator:
+    """Draws `Samples`, in one row without a network call.
+
+    Args:
+        images: [N, C, H, W] in [-1, 1]; image b takes the noise of the split's number b, as in the other kinds.
+        labels: must be None, as no objective's loss takes any.
+        split: the split that the images are of.
+        levels: number of grey levels.
+        indices: not looked at, the samples serve every time.
+        seed: of the noise.
+        batch_size: not looked at.
+        fitted: not looked at.
+        noise: not looked at, one ε per image is common to all times.
+
+    Raises:
+        UserError: labels are given.
+    """
+
+    kind = KIND
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        *,
+        split: str,
+        levels: int,
+        indices: Sequence[int],
+        seed: int,
+        batch_size: int,
+        fitted: Any = None,
+        noise: str = "common",
+    ) -> None:
+        if labels is not None:
+            raise UserError(
+                f"Statistics of the kind {self.kind!r} serve losses that take no labels; leave the labels out, or "
+                "take a search that does not need them, such as dp."
+            )
+        self.images, self.split, self.levels, self.seed = images.to(torch.float64), split, levels, seed
+
+    def __len__(self) -> int:
+        return 1
+
+    def to(self, device: torch.device) -> None:
+        """Nothing is measured on a device."""
+
+    def prepare(self, process: Process) -> None:
+        """Nothing to prepare."""
+
+    def measure(self, denoiser: Denoiser, row: int) -> None:
+        """Nothing is measured; the network is not looked at."""
+
+    def collect(self, process: Process, measured: Sequence[Any]) -> Samples:
+        """The samples; `measured` is not looked at."""
+        draw = Noise(self.seed, image_numbers(self.split, len(self.images)), self.images.shape[1:])
+        return Samples(
+            process=process,
+            x0=self.images.cpu(),
+            noise=draw(0),
+            levels=self.levels,
+            split=self.split,
+            seed=self.seed,
+            kind=self.kind,
+        )
+
+
+# What fewstep.artefacts.statistics looks up in every file of this folder.
+Estimator = SamplesEstimator
+load = Samples.load
