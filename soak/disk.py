@@ -10,7 +10,7 @@ from soak.table import Part
 
 SHARES = (0.004, 0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)  # of an unbroken run's bytes on its disk
 LARGEST_FILES = (1 << 10, 20 << 10, 150 << 10, 700 << 10)  # bytes; a checkpoint is of some 900 kB
-READ_ONLY_AFTER = (0, 1, 12, 36)  # marks after which a run is killed before its disk turns read-only
+READ_ONLY_AFTER = (0, 1, 12, 24)  # marks after which a run is killed before its disk turns read-only
 
 
 @contextmanager

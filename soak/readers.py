@@ -114,7 +114,7 @@ class Statistics:
         for kind in VARIANCES:
             if kind == "learned" and statistics.fraction is None:
                 continue
-            nats = ElboObjective(kind).image_nats({KIND: statistics}, schedule)
+            nats = ElboObjective(kind).image_values({KIND: statistics}, schedule)
             assert nats.shape == (statistics.n_images,), f"shape of the nats of {kind}"
             assert not bool(nats.isnan().any()), f"nats of {kind}"
 

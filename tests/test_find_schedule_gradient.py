@@ -71,3 +71,29 @@ def test_too_few_images_to_hold_some_out_are_refused(
 def test_labels_are_refused(denoiser: Denoiser, grey_images: Callable[..., Tensor]) -> None:
     with pytest.raises(UserError, match="losses that take no labels"):
         search(denoiser, grey_images(8), search="gradient", labels=torch.zeros(8, dtype=torch.int64))
+
+
+def test_a_network_that_gives_no_gradient_is_refused(grey_images: Callable[..., Tensor]) -> None:
+    network = torch.no_grad()(torch.nn.Conv2d(1, 1, 1))
+    with pytest.raises(UserError, match=r"no gradient.*search=dp"):
+        fewstep.find_schedule(
+            lambda x, time: network(x),
+            PROCESS,
+            grey_images(8),
+            [3],
+            search="gradient",
+            parameterisation="x0",
+            levels=17,
+            progress=False,
+        )
+
+
+@pytest.mark.parametrize("wanted", ["dp", "gradient"])
+def test_a_function_around_a_network_is_called_in_the_networks_float32(
+    wanted: str, grey_images: Callable[..., Tensor]
+) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    options: dict[str, Any] = {"search": wanted, "parameterisation": "x0", "levels": 17, "progress": False}
+    alone = fewstep.find_schedule(lambda x, time: network(x), PROCESS, grey_images(8).float(), [3], **options)
+    assert alone[3].steps == 3

@@ -37,7 +37,7 @@ REFUSED = {
         {"objective": "elbow"},
         "no objective 'elbow'; did you mean 'elbo'.* Allowed: .*elbo",
     ),
-    "an unknown search": ({"search": "dpp"}, "no search 'dpp'; did you mean 'dp'.* Allowed: dp, even, karras"),
+    "an unknown search": ({"search": "dpp"}, "no search 'dpp'; did you mean 'dp'.* Allowed: .*dp, even, .*karras"),
     "no objective where one is needed": ({"objective": None}, "objective"),
     "no steps": ({"steps": []}, "at least one"),
     "zero steps": ({"steps": [0]}, "from 1 to 20; given was 0"),

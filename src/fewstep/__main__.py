@@ -153,6 +153,11 @@ def explained(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"The folder {error.filename} cannot be written ({error.strerror}); set outputs to another."
     text = f"{error}\n{error.__cause__ or ''}"
+    if "finetune=none" in sys.argv and re.search(r"'finetune\.|key trainable", text):
+        return (
+            "finetune=none turns fine-tuning off, but settings of it are given too, here or by the experiment or "
+            "part; leave them out, or take finetune=restricted."
+        )
     # The cause names the very key where a whole mapping was given.
     for pattern in (
         r"Interpolation key '([^']+)' not found",

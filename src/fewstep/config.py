@@ -8,6 +8,7 @@ from typing import Any
 from fewstep.errors import UserError
 from fewstep.noise import check_seed
 
+MOST_THREADS = 1024  # OpenMP sets memory aside for each
 STAGES = ("pretrain", "search", "finetune", "evaluate", "report")
 
 
@@ -74,8 +75,10 @@ class Config:
             if name is not None and (name in ("", ".", "..") or "/" in name or "\\" in name):
                 raise UserError(f"{key} is {name!r}, but names a folder: one word without slashes.")
         check_seed(self.seed, "seed")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads is {self.threads}, but must be at least 1, or null for all of them.")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UserError(
+                f"threads is {self.threads}, but must be 1 to {MOST_THREADS:,}, or null for one of each core."
+            )
         if self.levels < 2 or not 0 < self.data_std < math.inf:
             raise UserError(
                 f"levels is {self.levels} and data_std {self.data_std}; there must be at least 2 grey levels "

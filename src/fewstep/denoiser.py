@@ -5,7 +5,9 @@ Every parameterisation is x̂_0 = skip(t) x_t + out(t) F(in(t) x_t, time(t)), so
 """
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 from fewstep.errors import UserError
 from fewstep.process import Process, over_images
+
+_COUNTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -180,8 +184,14 @@ class Denoiser(nn.Module):
                 f"The network returned a {type(output).__name__}, but must return a tensor; wrap it, as in "
                 "lambda x, t: network(x, t).sample."
             )
-        self.calls += 1
-        self.evaluations += len(x)
+        if torch.is_grad_enabled() and x.requires_grad and not output.requires_grad:
+            raise UserError(
+                "The network's output has no gradient, as under torch.no_grad or through numpy, and a search by "
+                "gradient needs one; take search=dp, or a network that can be differentiated."
+            )
+        with _COUNTING:  # some searches call it from several threads
+            self.calls += 1
+            self.evaluations += len(x)
         output, fraction = self._split(output.to(x_t.dtype), x_t)
         return Prediction(
             over_images(scalings.skip, x_t) * x_t + over_images(scalings.out, x_t) * output, fraction
@@ -205,3 +215,15 @@ class Denoiser(nn.Module):
             f"The network returned shape {tuple(output.shape)} for input {tuple(x_t.shape)}; "
             "allowed are the same shape, or twice the channels with a learned variance."
         )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while the block lasts; afterwards every module is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

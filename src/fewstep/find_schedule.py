@@ -1,8 +1,7 @@
 """Five lines for somebody with a model in a notebook."""
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fewstep.artefacts.statistics import StatisticsSettings, estimator_class, grows
-from fewstep.denoiser import Denoiser
+from fewstep.artefacts.statistics import StatisticsSettings, estimator_class, grows, split_of
+from fewstep.denoiser import Denoiser, evaluating
 from fewstep.discovery import find
 from fewstep.errors import UserError
 from fewstep.likelihood import check_images
@@ -23,6 +22,8 @@ from fewstep.schedule import Schedule
 from fewstep.search.base import Search, check_steps
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.interpolation import interpolated
+
+TRAIN = "train"
 
 
 def find_schedule(
@@ -93,22 +94,17 @@ def find_schedule(
         kinds = dict.fromkeys([*how.needs, *judge.needs])
         n_held_out = _held_out(kinds, len(images))
         for kind in kinds:
-            split = _split_of(kind)
-            rows = slice(len(images) - n_held_out, None) if split != "train" else slice(len(images) - n_held_out)
+            split = split_of(kind, TRAIN)
+            rows = slice(len(images) - n_held_out, None) if split != TRAIN else slice(len(images) - n_held_out)
             chosen = None if labels is None else labels[rows]
             measuring = _Measuring(kind, split, model, images[rows], chosen, levels, batch_size, seed, progress)
             statistics[kind] = _estimate(measuring, judge, wanted, needs)
     return how(judge if how.needs_objective else None, statistics, model, wanted)
 
 
-def _split_of(kind: str) -> str:
-    """The split that a kind of statistics is of: `train`, unless it states another."""
-    return str(getattr(estimator_class(kind), "of_split", "train"))
-
-
 def _held_out(kinds: Iterable[str], n: int) -> int:
     """How many images are held out as validation: a quarter where some kind is of that split, else none."""
-    if all(_split_of(kind) == "train" for kind in kinds):
+    if all(split_of(kind, TRAIN) == TRAIN for kind in kinds):
         return 0
     if n < 8:
         raise UserError(
@@ -147,7 +143,13 @@ def _denoiser(
         raise UserError(f"The denoiser must be a callable (x_t, time); given was a {type(denoiser).__name__}.")
     if parameterisation is None:
         raise UserError("State what the network returns: parameterisation='eps', 'v', 'x0' or 'edm'.")
-    return Denoiser(denoiser, process, parameterisation)
+    network = denoiser if isinstance(denoiser, nn.Module) else partial(_in_float32, denoiser)
+    return Denoiser(network, process, parameterisation)
+
+
+def _in_float32(function: Callable[..., Tensor], x: Tensor, time: Tensor, *label: Tensor) -> Tensor:
+    """Call a plain function, whose parameters' dtype nobody can see, as most networks want to be called."""
+    return function(x.float(), time.float(), *label)
 
 
 def _needs(timesteps: str, standard_error: float | None) -> Needs:
@@ -205,7 +207,7 @@ class _Measuring:
         parameters = self.denoiser.parameters()
         estimator.to(next((parameter.device for parameter in parameters), self.images.device))
         rows = tqdm(range(len(estimator)), desc="statistics", unit="timestep", disable=not self.progress)
-        with _evaluating(self.denoiser), torch.inference_mode():
+        with evaluating(self.denoiser), torch.inference_mode():
             measured = [estimator.measure(self.denoiser, row) for row in rows]
         return estimator.collect(self.denoiser.process, measured)
 
@@ -227,15 +229,3 @@ def _estimate(measuring: _Measuring, objective: Objective, steps: Sequence[int],
     )
     grown = grow(statistics, measuring.denoiser.process, [objective], kind, steps, needs, n)
     return interpolated(grown.measured)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while the block lasts; afterwards every module is in its own mode again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -41,7 +41,7 @@ def results(swept: Path) -> pd.DataFrame:
 
 
 def test_every_schedule_is_compared_with_one_set_of_fine_step_outputs(swept: Path, results: pd.DataFrame) -> None:
-    assert len([*(swept / "teacher").iterdir()]) == 1
+    assert len([*(swept / "fine_steps").iterdir()]) == 1
     found = results[results.metric == "distance_pixels"]
     assert len(found) == 5 * 2 + 1
     assert found.finetuned.sum() == 1

@@ -103,6 +103,14 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     # Splits.
     ("evaluation.split=train", ["same split", "'train'"]),
     ("statistics.split=test", ["same split", "'test'"]),
+    ("evaluation.split=validation", ["Tuned models", "'validation'", "finetune=none"]),
+    *(
+        (
+            f"schedule_optimizer=discretization_gradient finetune=none {split}=validation",
+            ["discretization_gradient", f"{split} cannot be 'validation'"],
+        )
+        for split in ("statistics.split", "evaluation.split")
+    ),
     ("evaluation.split=tset", ["evaluation.split", "'tset'", "train, validation, test"]),
     ("outputs=/dev/null/outputs", ["/dev/null", "outputs"]),
     ("steps=[4", ["[4"]),

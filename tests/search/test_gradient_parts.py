@@ -193,22 +193,24 @@ def test_the_exact_denoisers_slope_is_the_closed_forms(perfect_denoiser: Callabl
 class Rippled(nn.Module):
     """Four fifths of the exact denoiser, but for a ripple that vanishes at every trained timestep."""
 
-    def __init__(self, exact: Any, size: float) -> None:
+    def __init__(self, exact: Any, size: float, frequency: float) -> None:
         super().__init__()
-        self.exact, self.size = exact, size
+        self.exact, self.size, self.frequency = exact, size, frequency
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.exact(x, time) * (0.8 + self.size * torch.sin(2 * math.pi * time).reshape(-1, 1, 1, 1))
+        ripple = torch.sin(self.frequency * math.pi * time).reshape(-1, 1, 1, 1)
+        return self.exact(x, time) * (0.8 + self.size * ripple)
 
 
 @pytest.mark.parametrize("size, wild", [(1e-6, False), (0.05, True)])
+@pytest.mark.parametrize("frequency", [2, 1])  # steepest in the middle between timesteps, and flat there
 def test_a_network_with_a_ripple_between_its_timesteps_is_named(
-    size: float, wild: bool, perfect_denoiser: Callable[..., Denoiser]
+    size: float, wild: bool, frequency: float, perfect_denoiser: Callable[..., Denoiser]
 ) -> None:
     """On the grid, and in its table, nothing shows."""
     process, c = Process.cosine(1000, 1 / 16), 0.5
     exact = perfect_denoiser(process, c**2)
-    rippled = Denoiser(Rippled(exact.backbone, size), process, "x0")
+    rippled = Denoiser(Rippled(exact.backbone, size, frequency), process, "x0")
     samples = gaussian_samples(process, c)
     t = process.grid[300]
     x_t = process.add_noise(samples.x0, t, samples.noise)

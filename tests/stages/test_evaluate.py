@@ -24,7 +24,7 @@ from fewstep.sampling import ROWS, sample, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.ancestral import Ancestral
 from fewstep.solvers.ddim import Ddim
-from fewstep.stages.evaluate import Subject, deterministic, evaluate, evaluate_reference, samples_file
+from fewstep.stages.evaluate import Subject, evaluate, evaluate_reference, samples_file
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.weights import load_model
 
@@ -172,12 +172,6 @@ def test_the_first_seeds_samples_are_compared_with_many_steps_where_no_noise_is_
     found = rows[rows.metric.isin(["distance_pixels", "distance_features"])]
     keys = {*zip(found.metric, found.solver, found.steps, found.sample_seed, found.n_images, strict=True)}
     assert keys == {(f"distance_{kind}", "ddim", K, 0, 9) for kind in ("pixels", "features") for K in (2, 3)}
-
-
-@pytest.mark.parametrize(("eta", "expected"), [(0.0, True), (0.5, False)])
-def test_ddim_is_deterministic_only_without_noise(eta: float, expected: bool) -> None:
-    assert deterministic(Ddim(eta)) is expected
-    assert not deterministic(Ancestral("posterior"))
 
 
 def test_network_calls_are_those_of_the_samples(run_evaluation: Callable[..., Path]) -> None:

@@ -23,7 +23,7 @@ from fewstep.results import read_results
 from fewstep.run import read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.finetune import Finetuning, finetune
-from fewstep.stages.rounds import Made, judge_rounds
+from fewstep.stages.rounds import PhaseFiles, judge_rounds
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.weights import load_model
 
@@ -103,7 +103,7 @@ def value_of_validation(objective: MseReweighted, weights: Path, schedule: Path)
 @pytest.fixture
 def made(
     tmp_path: Path, save_small_model: Callable[..., Path], measure: Callable[..., DenoisingError]
-) -> list[Made]:
+) -> list[PhaseFiles]:
     """Two rounds of models that have nothing to do with each other."""
     phases = []
     for number in (1, 2):
@@ -113,11 +113,11 @@ def made(
             weights = save_small_model(tmp_path / f"weights_{seed}", PROCESS, seed)
             statistics = tmp_path / f"{number}_{phase}.safetensors"
             measure(FewDigits().images("validation"), load_model(weights), split="validation").save(statistics)
-            phases.append(Made(number, phase, weights, path, {KIND: statistics}))
+            phases.append(PhaseFiles(number, phase, weights, path, {KIND: statistics}))
     return phases
 
 
-def test_a_run_judges_the_rounds(made: list[Made], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_judges_the_rounds(made: list[PhaseFiles], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     objective, folder = ElboObjective("optimal"), tmp_path / "run"
     labels = {"schedule_optimizer": "elbo_dp_rounds3", "steps": 3}
     judge_rounds(folder, {}, objective, made, 3, CsvLogging(), 0, labels)

@@ -61,6 +61,16 @@ class Purpose:
         )
 
 
+def check_images_setting(kind: str, settings: StatisticsSettings, purpose: Purpose) -> None:
+    """Raise a UserError where images are `auto` and no objective that reads a kind that grows is in bits/dim."""
+    names = [one.name for one in purpose.reading(kind).objectives if one.unit != NATS]
+    if settings.images == "auto" and grows(kind) and len(names) == len(purpose.reading(kind).objectives) > 0:
+        raise UserError(
+            f"statistics.images=auto needs an objective in bits/dim, such as elbo; here there is only "
+            f"{', '.join(names)}. Give statistics.images a number."
+        )
+
+
 def load_search_statistics(kind: str) -> Callable[[Path], Any]:
     """The function that reads the file of a kind and interpolates what was measured at some timesteps alone."""
     load = load_statistics(kind)
@@ -100,11 +110,8 @@ def search_statistics_of(
     Raises:
         UserError: images are `auto` and no objective is in bits/dim.
     """
+    check_images_setting(kind, settings, purpose)
     purpose = purpose.reading(kind)
-    if settings.images == "auto" and all(one.unit != NATS for one in purpose.objectives):
-        raise UserError(
-            "statistics.images=auto needs an objective in bits/dim, such as elbo; give statistics.images a number."
-        )
     config = identity_of(kind, dataset_config, settings) | {
         "timesteps": settings.timesteps,
         "regret": needs_of(settings).regret,

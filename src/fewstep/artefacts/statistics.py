@@ -88,6 +88,11 @@ def estimator_class(kind: str) -> Callable[..., Any]:
     return estimator
 
 
+def split_of(kind: str, otherwise: str) -> str:
+    """The split that a kind is of, whatever the others are; `otherwise` for a kind that states none."""
+    return str(getattr(estimator_class(kind), "of_split", otherwise))
+
+
 def grows(kind: str) -> bool:
     """Whether statistics of a kind can be interpolated between timesteps, and joined."""
     estimator = estimator_class(kind)
@@ -144,8 +149,7 @@ def statistics_of(
     estimates = estimator_class(kind)
     if getattr(estimates, "whole_split", False):  # a kind of no network call, which takes all that there is
         settings = replace(settings, images=None, seed=0, noise="common")
-    if hasattr(estimates, "of_split"):  # a kind that is of one split, whatever the others are of
-        settings = replace(settings, split=estimates.of_split)
+    settings = replace(settings, split=split_of(kind, settings.split))
     config = identity_of(kind, dataset_config, settings)
     config["indices"] = "all" if indices is None else list(indices)
     inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}

@@ -11,6 +11,7 @@ from fewstep.artefacts.features import Features
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.judging.settings import Judge
+from fewstep.metrics.fine_step_distance import FineStepDistance
 from fewstep.metrics.frechet import FrechetDistance
 from fewstep.modules.sampling import SamplingModule
 from fewstep.modules.sharing import row_loader
@@ -65,16 +66,17 @@ def sample_rows(
         n_images=judge.settings.samples,
         split="train",
     )
-    if module.compared is None:
-        return [frechet]
-    n_images = len(module.compared.seen)
+    return [frechet, *_comparison_rows(module.compared, of)]
+
+
+def _comparison_rows(compared: FineStepDistance | None, of: Mapping[str, Any]) -> list[Result]:
+    """How far samples lie from the fine-step outputs, in pixels and in features; none without a comparison."""
+    if compared is None:
+        return []
     names = ("distance_pixels", "distance_features")
     return [
-        frechet,
-        *(
-            Result(**of, metric=name, value=value, standard_error=standard_error, n_images=n_images)
-            for name, (value, standard_error) in zip(names, module.compared.compute(), strict=True)
-        ),
+        Result(**of, metric=name, value=value, standard_error=standard_error, n_images=len(compared.seen))
+        for name, (value, standard_error) in zip(names, compared.compute(), strict=True)
     ]
 
 

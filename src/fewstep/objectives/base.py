@@ -25,7 +25,7 @@ class Objective(ABC):
         name: the objective's word in configs and tables.
         unit: what its values are counted in; `NATS` where bits/dim can be asked of them.
         needs: the kinds of statistics that it reads.
-        linearised: whether `edge_costs` is exact only near the path `around`, so that dp goes in rounds.
+        linearised: whether `edge_costs` is exact only near the path `around`, so that dp goes from table to table.
     """
 
     name: str

@@ -38,7 +38,7 @@ class GaussianTransport(Objective):
     """Σ_j c_j² (1 − r_j)² = E‖DDIM's output − the exact solution‖² from the same noise, of an image.
 
     The state at the start is taken to have its exact variance, c_j² + σ_T². Each −log r_j is a sum over steps, the
-    whole is not: the table is linearised around a path, and dp searches in rounds.
+    whole is not: the table is linearised around a path, and dp goes from table to table.
     """
 
     name = "gaussian_transport"

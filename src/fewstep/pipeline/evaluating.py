@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
-from fewstep.artefacts.teacher import FineSteps, check_fine_steps, fine_step_outputs_of
+from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
 from fewstep.decoders import DECODERS
 from fewstep.judging.objective_values import Configured, labelled
 from fewstep.pipeline.searching import Searches
@@ -115,8 +115,8 @@ class Evaluations:
         if not evaluation.compared:
             return None
         settings = FineSteps(evaluation.fine_steps, evaluation.compared, evaluation.sample_seeds[0])
-        root = shared.root / "teacher"
-        log.info("teacher     %s", root)
+        root = shared.root / "fine_steps"
+        log.info("fine steps  %s", root)
         path = fine_step_outputs_of(
             root, shared.weights, shared.dataset, settings, shared.arithmetic, shared.trainer
         )

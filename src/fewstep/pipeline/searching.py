@@ -6,7 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fewstep.artefacts.search_statistics import check_images_setting
+from fewstep.artefacts.statistics import split_of
 from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
 from fewstep.objectives.base import Objective
 from fewstep.shared import Shared
 from fewstep.stages.search import schedule_file, search
@@ -27,10 +30,25 @@ class Searches:
         self._behind: dict[Path, list[Path]] = {}
 
     def check(self, model: Denoiser) -> None:
-        """Raise a UserError unless every search can minimise its objective on the model's process."""
+        """Raise a UserError unless every search can minimise its objective on the model's process and splits."""
         for name, node in self.config.schedule_optimizer.items():
-            objective = self.objective(name, self.config.variance)
-            self.shared.build(node["search"]).check(objective, model.process)
+            objective, find = self.objective(name, self.config.variance), self.shared.build(node["search"])
+            find.check(objective, model.process)
+            for kind in find.needs:
+                self._check_split(name, kind)
+            for kind in objective.needs if objective else ():
+                check_images_setting(kind, self.shared.statistics, self.shared.purpose)
+
+    def _check_split(self, name: str, kind: str) -> None:
+        """Raise a UserError where a search selects on a split of its own that searches or judges as well."""
+        searched, judged = self.shared.statistics.split, self.shared.evaluation.split
+        own = split_of(kind, "")
+        if own in (searched, judged):
+            setting = "statistics.split" if own == searched else "evaluation.split"
+            raise UserError(
+                f"{name} selects its schedules on the split {own!r}, so that {setting} cannot be {own!r} too; set "
+                "it to another."
+            )
 
     @cached_property
     def all(self) -> list[Path]:

@@ -20,7 +20,7 @@ from fewstep.pipeline.searching import Searches
 from fewstep.run import read_record
 from fewstep.shared import Shared
 from fewstep.stages.finetune import WHICH, Finetuning, finetune, network_of
-from fewstep.stages.rounds import Made, judge_rounds
+from fewstep.stages.rounds import PhaseFiles, judge_rounds
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +96,15 @@ class Tunings:
         return [(name, K) for name in names for K in settings.all_steps]
 
     def check(self, model: Denoiser) -> None:
-        """Raise a UserError unless what is tuned can be trained, and its schedules are searched."""
+        """Raise a UserError unless what is tuned can be trained, judged, and its schedules are searched."""
         c = self.config
         if self.settings is not None:
             self.settings.trainable.prepare(network_of(model))
+            if self.shared.evaluation.split == "validation":
+                raise UserError(
+                    "Tuned models are selected on the split 'validation', so that they cannot be judged on it "
+                    "too; set evaluation.split to another, or finetune=none."
+                )
         for name, K in self.schedules:
             if name not in c.schedule_optimizer or K not in c.steps:
                 raise UserError(
@@ -140,12 +145,12 @@ class Tunings:
         runs = list(dict.fromkeys([*runs, folder]))
         return Tuned(name, steps, rounds, best.weights, best.schedule, schedule, folder, runs)
 
-    def _alternated(self, name: str, steps: int, rounds: int) -> tuple[list[Made], list[Path]]:
+    def _alternated(self, name: str, steps: int, rounds: int) -> tuple[list[PhaseFiles], list[Path]]:
         """What every phase left, two a round, and all runs that this took.
 
         There are no rounds after one that improved nothing: it would be repeated.
         """
-        weights, made, runs = self.shared.weights, list[Made](), list[Path]()
+        weights, made, runs = self.shared.weights, list[PhaseFiles](), list[Path]()
         for number in range(1, rounds + 1):
             charged_to = self._charged_to(name, number)
             if number == 1:
@@ -157,7 +162,9 @@ class Tunings:
             runs.append(tuned)
             for phase, model in ((SEARCH, weights), (FINETUNE, tuned)):
                 statistics = self._measured(name, model, schedule, self._charged_to(name, max(number, 2)))
-                made.append(Made(number, phase, model, schedule, {k: path for k, (_, path) in statistics.items()}))
+                made.append(
+                    PhaseFiles(number, phase, model, schedule, {k: path for k, (_, path) in statistics.items()})
+                )
                 runs += [path.parent for paths in statistics.values() for path in paths]
             if not read_record(tuned)["facts"]["improved"]:
                 break
@@ -173,7 +180,7 @@ class Tunings:
             statistics[kind] = (fitted, path)
         return statistics
 
-    def _judged(self, name: str, steps: int, rounds: int, made: list[Made]) -> Path:
+    def _judged(self, name: str, steps: int, rounds: int, made: list[PhaseFiles]) -> Path:
         """The run that judges the rounds."""
         c, shared = self.config, self.shared
         config = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fewstep.report.break_even import BreakEven, break_even
-from fewstep.report.estimates import Estimate, Panel
+from fewstep.report.estimates import Estimate, Line, Panel
 from fewstep.report.paired import PAIRED_SEEDS_FOR_A_CLAIM
 from fewstep.report.printing import fid_decimals, listing, number
 from fewstep.report.rows import FIXED_RULES, by_optimizer, fid_metrics, fid_panels
@@ -49,18 +49,13 @@ def tuned_break_evens(rows: Sequence[Result], panel: Panel) -> dict[tuple[str, i
     found = {}
     for name, by_K in by_optimizer(panel.tuned, panel.variance).items():
         for K, estimate in by_K.items():
-            costs = [network_calls(rows, untuned_name(name)), network_calls(rows, name, K)]
+            costs = [network_calls(rows, Line(name).untuned.optimizer), network_calls(rows, name, K)]
             known = [cost for cost in costs if cost is not None]
             if len(known) == len(costs) and len(even) > 1:
                 one = break_even(estimate, even, panel.nfe.get(K, K), sum(known))
                 if one is not None:
                     found[name, K] = one
     return found
-
-
-def untuned_name(row: str) -> str:
-    """The schedule optimizer of a tuned row, whose name may tell the rounds of alternation too."""
-    return row.rpartition("_rounds")[0] or row
 
 
 def by_calls(panel: Panel, by_K: Mapping[int, Estimate]) -> dict[int, Estimate]:

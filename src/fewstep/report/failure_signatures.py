@@ -10,11 +10,10 @@ from fewstep.report.printing import count, listing, number, signed, span
 from fewstep.report.rank_correlation import RankCorrelation, rank_correlation
 from fewstep.report.rows import by_optimizer, distinct, fid_metrics, fid_panels
 from fewstep.results import Result
+from fewstep.search.optimality_gap import is_local_minimum
 
 OBJECTIVE = "objective_"
 GAP = "optimality_gap"
-LARGE_GAP = 0.01
-ERRORS = 2
 SCHEDULES = 5  # fewer are ordered in any way too often by chance
 
 
@@ -61,7 +60,7 @@ def local_minima(rows: Sequence[Result]) -> Signature | None:
     shown = []
     for row in gaps:
         error = row.standard_error or 0.0
-        if row.value > LARGE_GAP and row.value > ERRORS * error:
+        if is_local_minimum(row.value, error):
             networks = len({gap.train_seed for gap in gaps})
             of = f", training seed {row.train_seed}" if networks > 1 else ""
             on = f" on the same {count([row.n_images])} images and noises" if row.n_images else ""

@@ -84,7 +84,8 @@ def _explained(optimizer: str) -> str:
     for name, objective in objectives.items():
         search = searches.get(optimizer.removeprefix(f"{name}_"))
         if search is not None:
-            return f"{optimizer}: {_summary(objective)} It is minimised by {search.name}: {_summary(search)}"
+            linearised = "of the objective linearised around one path after another, " * objective.linearised
+            return f"{optimizer}: {_summary(objective)} Minimised by {search.name}, {linearised}{_summary(search)}"
     return ""
 
 

@@ -2,7 +2,8 @@
 
 A descent in continuous time follows the slope of the error e(t) at times that the network never saw. At the middle
 of a cell (n, n + 1) of the grid that slope, by automatic differentiation, is compared with the grid's own,
-e(t_{n+1}) − e(t_n), on the same images and noises.
+e(t_{n+1}) − e(t_n), on the same images and noises; so is the slope from the cell's end to its middle, which tells
+of a bump whose top is flat there.
 """
 
 from dataclasses import dataclass
@@ -16,30 +17,32 @@ from fewstep.search.free_gaps import log_snr_ends
 from fewstep.statistics.samples import Samples
 
 CELLS = 8
-WILD = 0.5  # half the whole range of what the slope is for a linear denoiser
+WILD = 0.5  # half the whole range of what the slope is for the best linear denoiser
 
 
 @dataclass(frozen=True)
 class BetweenTimesteps:
     """Slopes of the error over log-SNR, d log e/dλ, at the middles of some cells of the grid.
 
-    For every linear denoiser the slope lies between −1 and 0. A network is wild at a cell where the two slopes
-    differ by more than `WILD` = 0.5.
+    For the best linear denoiser, whatever the data, the slope lies between −1 and 0. A network is wild at a cell
+    where one of the other two slopes differs from the grid's by more than `WILD` = 0.5.
 
     Attributes:
         times: float64 [N], the middles.
         slope: by automatic differentiation there, [N].
+        half_slope: by the difference over the cell's lower half, [N].
         grid_slope: by the difference over the cell, [N].
     """
 
     times: Tensor
     slope: Tensor
+    half_slope: Tensor
     grid_slope: Tensor
 
     @property
     def difference(self) -> Tensor:
-        """|slope − grid_slope|, [N]."""
-        return (self.slope - self.grid_slope).abs()
+        """The larger of |slope − grid_slope| and |half_slope − grid_slope|, [N]."""
+        return (torch.stack([self.slope, self.half_slope]) - self.grid_slope).abs().amax(0)
 
     @property
     def wild(self) -> list[float]:
@@ -58,13 +61,12 @@ def between_timesteps(denoiser: Denoiser, samples: Samples, levels: int) -> Betw
     edges = torch.linspace(highest, min(max(lowest, capped), highest), CELLS + 2, dtype=torch.float64)[1:-1]
     cells = (process.time_of_log_snr(edges) * process.T).floor().long().clamp(1, process.T - 1).unique()
     slopes = [_slopes(denoiser, samples, int(n)) for n in cells]
-    middles = (cells + 0.5) / process.T
-    by_autograd, by_difference = torch.tensor(slopes, dtype=torch.float64).unbind(1)
-    return BetweenTimesteps(middles, by_autograd, by_difference)
+    middles = (cells.double() + 0.5) / process.T
+    return BetweenTimesteps(middles, *torch.tensor(slopes, dtype=torch.float64).unbind(1))
 
 
-def _slopes(denoiser: Denoiser, samples: Samples, n: int) -> tuple[float, float]:
-    """d log e/dλ in the middle of the cell (n, n + 1), by automatic differentiation and by difference."""
+def _slopes(denoiser: Denoiser, samples: Samples, n: int) -> tuple[float, float, float]:
+    """d log e/dλ in the middle of the cell (n, n + 1): by automatic differentiation, over half of it, over all."""
     process = denoiser.process
     with torch.no_grad():
         below, above = (_error(denoiser, samples, process.grid[index]).item() for index in (n, n + 1))
@@ -73,7 +75,8 @@ def _slopes(denoiser: Denoiser, samples: Samples, n: int) -> tuple[float, float]
         error = _error(denoiser, samples, middle)
         (slope,) = torch.autograd.grad(error, middle)
     per_log_snr = error.item() * (process.log_snr(process.grid[n + 1]) - process.log_snr(process.grid[n])).item()
-    return slope.item() / process.T / per_log_snr, (above - below) / per_log_snr
+    risen = error.item() - below
+    return slope.item() / process.T / per_log_snr, 2 * risen / per_log_snr, (above - below) / per_log_snr
 
 
 def _error(denoiser: Denoiser, samples: Samples, t: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search import row_by_row
 from fewstep.search.base import check_steps
-from fewstep.search.rounds import in_rounds
+from fewstep.search.linearisation import successive_linearisation
 
 if TYPE_CHECKING:
     from fewstep.search.kernels.min_plus import LeastCosts
@@ -186,11 +186,11 @@ def _check_steps(steps: Sequence[int], most: int) -> list[int]:
 class Dp:
     """`dp`: the exactly optimal schedule of an additive objective on the grid, for every K in one pass.
 
-    An objective that is linearised is no sum over steps, but has a table near any path. It is searched in rounds
-    (fewstep.search.rounds), for each K from the best path of one table that is around none: the table around the
-    last path gives the next one, until a path comes back or MOST_ROUNDS are done, and the schedule of the best
-    true value is kept; the best of all it need not be. Its `provenance["found"]` holds the number of `rounds` and
-    that `value`.
+    An objective that is linearised is no sum over steps, but has a table near any path. For each K, from the best
+    path of one table that is around none, the table around the last path gives the next one
+    (fewstep.search.linearisation), until a path comes back or MOST_LINEARISATIONS are done, and the schedule of
+    the best true value is kept; the best of all it need not be. Its `provenance["found"]` holds the number of
+    `linearisations` and that `value`.
     """
 
     name = "dp"
@@ -225,7 +225,7 @@ class Dp:
         check_steps(steps, denoiser.process)
         schedules = self._best(objective, objective.edge_costs(statistics), denoiser.process, steps)
         if objective.linearised:
-            return {K: self._in_rounds(objective, statistics, denoiser, first) for K, first in schedules.items()}
+            return {K: self._linearised(objective, statistics, denoiser, first) for K, first in schedules.items()}
         return schedules
 
     def _best(
@@ -239,15 +239,18 @@ class Dp:
             paths = optimal_paths_from_pairs(table.costs, table.first_pairs, steps)
         return {K: Schedule(table.times[path], process, provenance) for K, path in paths.items()}
 
-    def _in_rounds(
+    def _linearised(
         self, objective: Objective, statistics: Statistics, denoiser: Denoiser, first: Schedule
     ) -> Schedule:
-        """The best schedule of the rounds that begin with `first`, and what was found out on the way."""
+        """The best schedule of the linearisations that begin with `first`, and what was found out on the way."""
         K, process = first.steps, denoiser.process
 
         def next_after(schedule: Schedule) -> Schedule:
             return self._best(objective, objective.edge_costs(statistics, schedule), process, [K])[K]
 
-        found = in_rounds(first, next_after, lambda schedule: objective.value(statistics, schedule, denoiser))
-        facts = {"rounds": len(found.values), "value": found.value}
+        def value(schedule: Schedule) -> float:
+            return objective.value(statistics, schedule, denoiser)
+
+        found = successive_linearisation(first, next_after, value)
+        facts = {"linearisations": len(found.values), "value": found.value}
         return Schedule(found.schedule.times, process, {**first.provenance, "found": facts})

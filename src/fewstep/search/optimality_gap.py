@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 TINY = 1e-300
-LARGE = 0.01  # a gap above this share, and above twice its error, is a local minimum
+LARGE = 0.01
+ERRORS = 2
+
+
+def is_local_minimum(gap: float, standard_error: float | None) -> bool:
+    """Whether a gap, a share, is above 1 % and above twice its standard error, where there is one."""
+    return gap > LARGE and gap > ERRORS * (standard_error or 0.0)
 
 
 @dataclass(frozen=True)
@@ -33,4 +39,4 @@ class OptimalityGap:
     @property
     def local_minimum(self) -> bool:
         """Whether the gap is above 1 % and above twice its error."""
-        return self.value > LARGE and self.value > 2 * self.standard_error
+        return is_local_minimum(self.value, self.standard_error)

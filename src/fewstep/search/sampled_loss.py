@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fewstep.denoiser import Denoiser
+from fewstep.denoiser import Denoiser, evaluating
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.search.image_losses import image_losses
@@ -78,16 +78,13 @@ class SampledLoss:
 @contextmanager
 def frozen(denoiser: Denoiser) -> Iterator[None]:
     """Evaluation mode and weights without gradients while the block lasts; afterwards all is as it was."""
-    modes = [(module, module.training) for module in denoiser.modules()]
     weights = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
-    denoiser.eval()
     for weight in weights:
         weight.requires_grad_(False)
     try:
-        yield
+        with evaluating(denoiser):
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for weight in weights:
             weight.requires_grad_(True)
 

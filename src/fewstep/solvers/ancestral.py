@@ -22,6 +22,7 @@ class Ancestral:
     """
 
     name = "ancestral"
+    adds_noise = True
 
     def __init__(self, variance: str = "optimal") -> None:
         if variance not in VARIANCES:

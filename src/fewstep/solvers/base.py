@@ -36,11 +36,13 @@ class Solver(Protocol):
     Attributes:
         name: the solver's word in configs and tables.
         variance: the variance kind of a stochastic solver; None where there is no such choice.
+        adds_noise: whether it adds noise on its way; where not, the first state decides the sample.
         needs: the kinds of statistics that `fit` must be given before the first call.
     """
 
     name: str
     variance: str | None
+    adds_noise: bool
     needs: Sequence[str]
 
     def fit(self, statistics: Statistics) -> None:

@@ -27,6 +27,7 @@ class Ddim(NothingToFit):
         if not 0 <= eta <= 1:
             raise UserError(f"DDIM's eta must lie in [0, 1]; given was {eta}.")
         self.eta = eta
+        self.adds_noise = eta > 0
 
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None
@@ -40,6 +41,6 @@ class Ddim(NothingToFit):
             fresh = self.eta * process.transition(s, t).posterior_variance.sqrt()
             direction = (process.sigma(s).square() - fresh.square()).sqrt() / process.sigma(t)
             x = process.alpha(s) * x0 + direction * (x - process.alpha(t) * x0)
-            if self.eta > 0 and s > 0:
+            if self.adds_noise and s > 0:
                 x = x + fresh * noise(move).to(x.device)
             yield Step(x, x0, s.item(), t.item())

@@ -29,6 +29,7 @@ class Dpmpp2M(NothingToFit):
     """
 
     name = "dpmpp_2m"
+    adds_noise = False
 
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None

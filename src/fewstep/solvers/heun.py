@@ -19,6 +19,7 @@ class Heun(NothingToFit):
     """
 
     name = "heun"
+    adds_noise = False
 
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None

@@ -9,8 +9,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fewstep.artefacts.fine_steps import load_fine_step_outputs
 from fewstep.artefacts.statistics import load_statistics
-from fewstep.artefacts.teacher import load_fine_step_outputs
 from fewstep.data.base import Dataset
 from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
@@ -24,7 +24,7 @@ from fewstep.results import Result, write_results
 from fewstep.run import Run
 from fewstep.sampling import sample, to_grey_levels
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Solver, device_of
+from fewstep.solvers.base import device_of
 from fewstep.statistics.denoising_error import DenoisingError
 from fewstep.statistics.interpolation import interpolated
 from fewstep.weights import MODEL, WEIGHTS, load_model
@@ -101,7 +101,7 @@ def evaluate(
         fine_images = None if fine_step_outputs is None else load_fine_step_outputs(fine_step_outputs)
         for name, solver in judge.solvers.items():
             solver.fit(statistics)
-            comparable = fine_images if deterministic(solver) else None
+            comparable = None if solver.adds_noise else fine_images
             rows += _sampling_part(folder, subject, judge, denoiser, name, comparable)
         write_results(folder / "results.csv", rows)
         run.finish(network_calls=denoiser.evaluations, device=str(device_of(denoiser)), seed=seed)
@@ -153,11 +153,6 @@ def _node_rows(schedule: Schedule, variance: str | None, labels: Mapping[str, An
         Result(**labels, metric="node_log_snr", value=log_snr, steps=schedule.steps, variance=variance)
         for log_snr in log_snrs
     ]
-
-
-def deterministic(solver: Solver) -> bool:
-    """Whether a solver adds no noise, so that its sample is a function of the initial noise alone."""
-    return solver.variance is None and getattr(solver, "eta", 0.0) == 0.0
 
 
 def _sampling_part(
@@ -225,8 +220,7 @@ def evaluate_reference(
                 dataset=labels["dataset"],
                 metric="feature_accuracy",
                 value=accuracy,
-                standard_error=(judge.features.accuracy * (1 - judge.features.accuracy) / judge.features.n_test)
-                ** 0.5,
+                standard_error=(accuracy * (1 - accuracy) / n_test) ** 0.5,
                 n_images=n_test,
                 split="test",
             ),

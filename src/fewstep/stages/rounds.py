@@ -22,7 +22,7 @@ from fewstep.schedule import Schedule
 log = logging.getLogger(__name__)
 
 
-class Made(NamedTuple):
+class PhaseFiles(NamedTuple):
     """What a phase of a round left.
 
     Attributes:
@@ -44,7 +44,7 @@ def judge_rounds(
     folder: Path,
     config: Mapping[str, Any],
     objective: Objective,
-    made: Sequence[Made],
+    made: Sequence[PhaseFiles],
     rounds: int,
     curves: Logging,
     seed: int,
@@ -77,7 +77,7 @@ def judge_rounds(
         run.finish(network_calls=0, device="cpu", seed=seed, facts={"kept": kept, "rounds": phases[-1].round})
 
 
-def _values(objective: Objective, one: Made) -> Tensor:
+def _values(objective: Objective, one: PhaseFiles) -> Tensor:
     statistics = {kind: load_statistics(kind)(path) for kind, path in one.statistics.items()}
     return objective.image_values(statistics, Schedule.load(one.schedule))
 

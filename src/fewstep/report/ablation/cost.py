@@ -11,8 +11,8 @@ from fewstep.report.cost_findings import (
     network_calls,
     seconds,
     tuned_break_evens,
-    untuned_name,
 )
+from fewstep.report.estimates import Line
 from fewstep.report.part import Distance
 from fewstep.report.printing import NOTHING, count, listing, number
 from fewstep.report.rows import FIXED_RULES, optimizers
@@ -71,7 +71,7 @@ def _found(
 
 def _all(cost: Callable[..., float | None], setting: Setting, name: str, K: int) -> float | None:
     """Schedules and tuning together."""
-    parts = [cost(setting.part.rows, untuned_name(name)), cost(setting.part.rows, name, K)]
+    parts = [cost(setting.part.rows, Line(name).untuned.optimizer), cost(setting.part.rows, name, K)]
     known = [part for part in parts if part is not None]
     return sum(known) if len(known) == len(parts) else None
 

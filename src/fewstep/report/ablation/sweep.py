@@ -64,5 +64,10 @@ def lowest_findings(quantity: Quantity, optimizer: str, label: Label) -> list[st
     if not at:
         return []
     told = [f"{label(value)} for {listing(where)}" for value, where in at.items()]
-    how = ", differences paired over seeds ± half a 95 % interval" if quantity.over_seeds else ""
+    how = (
+        ", differences paired over seeds ± half a 95 % interval; the value is chosen by these very numbers, which "
+        "makes its difference look a little better than it is"
+        if quantity.over_seeds
+        else ""
+    )
     return [f"{quantity.name}: {optimizer} is lowest of {compared} values at {'; at '.join(told)}{how}."]

@@ -1,6 +1,6 @@
 """Tables of an ablation: settings and schedule optimizers × K."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from fewstep.report.ablation.quantities import Quantity
 from fewstep.report.cost_findings import BASELINE
@@ -60,8 +60,3 @@ def against(estimate: Estimate, other: Estimate, decimals: int) -> str:
     if difference.seeds < 2:
         return signed(difference.mean, decimals)
     return f"{signed(difference.mean, decimals)} ± {number(difference.half_width, decimals)}"
-
-
-def plain_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], headings: int = 1) -> Table:
-    """A table of texts."""
-    return Table(caption, list(header), [[Cell(text) for text in row] for row in rows], headings)

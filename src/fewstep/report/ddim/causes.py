@@ -8,8 +8,9 @@ from statistics import fmean, median
 from fewstep.report.ddim.fine_steps import METRICS
 from fewstep.report.ddim.networks import TUNED, Networks
 from fewstep.report.ddim.nodes import angle_steps, moved, noise_levels
-from fewstep.report.ddim.objectives import PREFIX, ranked
+from fewstep.report.ddim.objectives import ranked
 from fewstep.report.ddim.verdicts import METHOD, cells_of
+from fewstep.report.failure_signatures import OBJECTIVE
 from fewstep.report.markdown import bullets
 from fewstep.report.printing import fid_decimals, listing, number, signed, span
 
@@ -46,8 +47,8 @@ def _clock(everything: Sequence[Networks]) -> list[str]:
         if max(ratios) <= NEARLY_EVEN:
             sentences.append(
                 f"**{networks.process}: even stride is the tangent law with c = 1** ({figure}), the optimum of "
-                f"Euler’s method on Gaussian data of unit variance. A strong baseline by the accident of "
-                f"that clock."
+                "Euler’s method on Gaussian data of unit variance. A strong baseline by the accident of that "
+                "clock."
             )
         else:
             sentences.append(f"{networks.process}: even stride is no tangent law ({figure}).")
@@ -67,17 +68,16 @@ def _between_processes(everything: Sequence[Networks]) -> list[str]:
         return []
     factors = {name: number(math.exp(log), 1) for name, log in largest.items()}
     text = (
-        f"From one process to another even stride moves a node’s noise level by a factor of up to "
-        f"{factors['even']}, "
-        f"{SEARCHED} by up to {factors[SEARCHED]}."
+        "From one process to another even stride moves a node’s noise level by a factor of up to "
+        f"{factors['even']}, {SEARCHED} by up to {factors[SEARCHED]}."
     )
     cells = cells_of(everything, SEARCHED, "even")
     better, worse = ({one.process for one in cells if one.says == word} for word in ("better", "worse"))
     if better and worse and better != worse:
         text += (
             f" It is better than even stride somewhere on {listing(sorted(better))} and worse somewhere on "
-            f"{listing(sorted(worse))}: against even stride the process’s clock is compared as much as "
-            f"the schedule."
+            f"{listing(sorted(worse))}: against even stride the process’s clock is compared as much as the "
+            "schedule."
         )
     return [text]
 
@@ -112,8 +112,8 @@ def _low_noise(everything: Sequence[Networks]) -> list[str]:
     if 2 * more > cases:
         return [
             f"**{SEARCHED} puts too many nodes at low noise** where it is not the best row: {figures}. Its weight "
-            f"1/σ counts an error there in full, but not that an error made at high noise is carried down "
-            f"to the end."
+            "1/σ counts an error there in full, but not that an error made at high noise is carried down to the "
+            "end."
         ]
     return [f"Where {SEARCHED} is not the best row, nodes at low noise are not the cause: {figures}."]
 
@@ -123,7 +123,7 @@ def _own_objective(everything: Sequence[Networks]) -> list[str]:
     counts = dict.fromkeys(("objective", "distance", *METRICS), 0)
     cases, regret = 0, []
     for networks in everything:
-        own = networks.of(f"{PREFIX}{METHOD}")
+        own = networks.of(f"{OBJECTIVE}{METHOD}")
         tables = {"objective": own, "distance": networks.distances} | {m: networks.of(m) for m in METRICS}
         for K in networks.steps:
             if K not in own.get(SEARCHED, {}):
@@ -142,11 +142,9 @@ def _own_objective(everything: Sequence[Networks]) -> list[str]:
     cost = f" By Fréchet distance it lies {span(regret, decimals)} above the lowest row." if regret else ""
     found = "finds what it looks for" if 2 * counts["objective"] > cases else "does not find what it looks for"
     return [
-        f"The search {found}: among untuned rows {SEARCHED} (or a row within 1 % of it, such as the "
-        f"gradient search’s) "
-        f"has the lowest discretization loss on held-out images in {counts['objective']} of {cases} "
-        f"cells, the lowest "
-        f"Fréchet distance in {counts['distance']}, {listing(words)}.{cost}"
+        f"The search {found}: among untuned rows {SEARCHED} (or a row within 1 % of it, such as the gradient "
+        f"search’s) has the lowest discretization loss on held-out images in {counts['objective']} of {cases} "
+        f"cells, the lowest Fréchet distance in {counts['distance']}, {listing(words)}.{cost}"
     ]
 
 

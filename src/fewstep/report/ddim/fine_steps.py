@@ -46,10 +46,8 @@ def _table(networks: Networks, metric: str) -> Table | None:
         {seed for by_K in rows.values() for one in by_K.values() for _, seed in one.values if seed is not None}
     )
     caption = (
-        f"**Distance in {word}** ({unit}) to the output of many DDIM steps of the untuned network from "
-        f"the same noise, "
-        f"for tuned rows too: mean over {count(images)} images a network, sampling seed "
-        f"{', '.join(map(str, seeds))}, "
-        f"± standard error over images and networks; bold: the lowest of a column."
+        f"**Distance in {word}** ({unit}) to the output of many DDIM steps of the untuned network from the same "
+        f"noise, for tuned rows too: mean over {count(images)} images a network, sampling seed "
+        f"{', '.join(map(str, seeds))}, ± standard error over images and networks; bold: the lowest of a column."
     )
     return Table(caption, ["schedule optimizer", *(f"K = {K}" for K in steps)], cells)

@@ -4,9 +4,9 @@ from fewstep.report.ddim.networks import Networks
 from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import NOTHING, percent
 from fewstep.report.tables import Cell, Table
+from fewstep.search.optimality_gap import LARGE, is_local_minimum
 
 METRIC = "optimality_gap"
-LARGEST_GAP = 0.01
 
 
 def gap_table(networks: Networks) -> list[str]:
@@ -23,13 +23,11 @@ def gap_table(networks: Networks) -> list[str]:
             if one is None:
                 cells.append(Cell(NOTHING))
                 continue
-            error = one.standard_error or 0.0
-            cells.append(Cell(percent(one), bold=one.mean > LARGEST_GAP and one.mean > 2 * error))
+            cells.append(Cell(percent(one), bold=is_local_minimum(one.mean, one.standard_error)))
         rows.append([Cell(name), *cells])
     caption = (
         "Optimality gap of the gradient search: its snapped schedule’s objective above the dynamic programme’s "
-        f"optimum on the grid, on the same samples, ± standard error; bold: above {100 * LARGEST_GAP:.0f} "
-        f"% and above "
+        f"optimum on the grid, on the same samples, ± standard error; bold: above {100 * LARGE:.0f} % and above "
         "twice its error, a local minimum."
     )
     return [markdown_table(Table(caption, ["schedule optimizer", *(f"K = {K}" for K in steps)], rows))]

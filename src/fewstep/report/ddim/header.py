@@ -11,14 +11,12 @@ from fewstep.report.tables import STAGES, Cell, Table
 
 COMMAND = "fewstep experiment=digits_ddim"
 INDEPENDENCE = (
-    "What is independent: a difference between two rows is taken seed by seed, because all rows start "
-    "from the same "
-    "noise. A training seed’s five differences share its network, and a sampling seed’s differences "
-    "share its noise, "
-    "so the differences of one sampling seed are averaged over networks first, and the interval is Student’s over "
-    "sampling seeds. It says what other noise would give **with these networks**. Two training seeds "
-    "give no interval "
-    "of their own, so each network’s difference is shown, and nothing is called better where they differ in sign."
+    "What is independent: a difference between two rows is taken seed by seed, because all rows start from the "
+    "same noise. A training seed’s five differences share its network, and a sampling seed’s differences share "
+    "its noise, so the differences of one sampling seed are averaged over networks first, and the interval is "
+    "Student’s over sampling seeds. It says what other noise would give **with these networks**. Two training "
+    "seeds give no interval of their own, so each network’s difference is shown, and nothing is called better "
+    "where they differ in sign."
 )
 
 
@@ -32,9 +30,8 @@ def header(everything: Sequence[Networks], parts: Sequence[str]) -> list[str]:
         *_judge(everything),
         *_time(everything),
         INDEPENDENCE,
-        "The discretization loss is a reconstruction of Huang 2024 (arXiv 2412.10786), of which the "
-        "abstract alone is "
-        "public: no table of that paper is reproduced here.",
+        "The discretization loss is a reconstruction of Huang 2024 (arXiv 2412.10786), of which the abstract "
+        "alone is public: no table of that paper is reproduced here.",
     ]
     return [*bullets(lines), *_health(everything)]
 
@@ -91,8 +88,7 @@ def _health(everything: Sequence[Networks]) -> list[str]:
     if failed:
         found.append(
             f"**Warning.** {listing(failed)}: somewhere the network is worse than a linear filter. Every "
-            f"objective "
-            "spends steps there, so that what is said of its searched schedules should not be trusted."
+            "objective spends steps there, so that what is said of its searched schedules should not be trusted."
         )
     return found
 

@@ -36,9 +36,8 @@ def node_table(networks: Networks, steps: int) -> list[str]:
         if name in nodes
     ]
     caption = (
-        f"Noise levels σ/α of the nodes t_1 … t_{steps} at K = {steps} (geometric means over networks), "
-        f"and the least "
-        f"and greatest step in angle, arctan σ/α, in degrees, between neighbours."
+        f"Noise levels σ/α of the nodes t_1 … t_{steps} at K = {steps} (geometric means over networks), and the "
+        "least and greatest step in angle, arctan σ/α, in degrees, between neighbours."
     )
     heads = [f"t_{i}" for i in range(1, steps + 1)]
     return [markdown_table(Table(caption, ["schedule optimizer", *heads, "steps in angle"], rows))]

@@ -5,12 +5,11 @@ from typing import NamedTuple
 from fewstep.report.ddim.fine_steps import METRICS
 from fewstep.report.ddim.networks import TUNED, ByRow, Networks
 from fewstep.report.estimates import Estimate
+from fewstep.report.failure_signatures import OBJECTIVE
 from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import NOTHING, number, signed
 from fewstep.report.rank_correlation import RankCorrelation, rank_correlation
 from fewstep.report.tables import Cell, Table
-
-PREFIX = "objective_"
 
 
 class Ranked(NamedTuple):
@@ -25,7 +24,7 @@ class Ranked(NamedTuple):
 
 def ranked(networks: Networks) -> list[Ranked]:
     """Every objective against the Fréchet distance and the distances to the fine-step output, at every K."""
-    names = sorted({row.metric for row in networks.rows if row.metric.startswith(PREFIX)})
+    names = sorted({row.metric for row in networks.rows if row.metric.startswith(OBJECTIVE)})
     panel = networks.panel
     measures = {panel.metric if panel else "": networks.distances} | {
         metric: networks.of(metric) for metric in METRICS
@@ -37,7 +36,7 @@ def ranked(networks: Networks) -> list[Ranked]:
             for K in networks.steps:
                 correlation = rank_correlation(_untuned(values, K), _untuned(rows, K))
                 if correlation is not None:
-                    objective = name.removeprefix(PREFIX)
+                    objective = name.removeprefix(OBJECTIVE)
                     found.append(Ranked(networks.process, objective, measure, K, correlation))
     return found
 
@@ -60,11 +59,9 @@ def rank_tables(networks: Networks) -> list[str]:
         schedules = max(one.correlation.schedules for one in here)
         caption = (
             f"Spearman’s ρ between objectives (values on held-out images) and **{measure}** over the {schedules} "
-            f"untuned schedules of one K: +1 where the objective ranks them as the measure does. In "
-            f"brackets the 95 % "
-            f"interval over resampled seeds, where there are seeds, and p, how often a random order of "
-            f"the schedules "
-            f"gives as large a |ρ|. Bold: p < 0.05."
+            "untuned schedules of one K: +1 where the objective ranks them as the measure does. In brackets the "
+            "95 % interval over resampled seeds, where there are seeds, and p, how often a random order of the "
+            "schedules gives as large a |ρ|. Bold: p < 0.05."
         )
         head = ["objective", *(f"K = {K}" for K in networks.steps)]
         tables.append(markdown_table(Table(caption, head, rows)))

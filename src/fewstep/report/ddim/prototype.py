@@ -17,10 +17,9 @@ def prototype_table() -> Table:
     """Nothing in it was measured by this program."""
     rows = [[Cell(name), *(Cell(f"{value:.2f}") for value in values)] for name, values in PROTOTYPE.items()]
     caption = (
-        "**A prototype’s figures, not measured here**: digits, another network (0.7M parameters, 200 s "
-        "of training), "
-        "another classifier, DDIM over noise levels from 1/16 to 100; one training seed, 2,000 samples × "
-        "5 sampling "
-        "seeds. For comparison of shape. The paper’s own figures (Huang 2024) are not public beyond its abstract."
+        "**A prototype’s figures, not measured here**: digits, another network (0.7M parameters, 200 s of "
+        "training), another classifier, DDIM over noise levels from 1/16 to 100; one training seed, 2,000 samples "
+        "× 5 sampling seeds. For comparison of shape. The paper’s own figures (Huang 2024) are not public beyond "
+        "its abstract."
     )
     return Table(caption, ["schedule", *(f"K = {K}" for K in STEPS)], rows)

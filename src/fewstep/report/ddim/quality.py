@@ -43,13 +43,10 @@ def _means(networks: Networks) -> Table:
         floor = " The floor has its own number of images, and the distance falls with that number: it is no bound."
     seeds = len({seed for _, seed in panel.seeds})
     caption = (
-        f"{panel.metric}, {panel.solver}, {count(panel.n_images)} samples a row and seed: mean over "
-        f"{seeds} sampling "
-        f"seeds and {several(len(networks.seeds), 'network')}; in brackets the mean of each network and "
-        f"the standard "
-        f"deviation "
-        f"over sampling seeds within a network. Bold: the lowest untuned and the lowest tuned mean of a column, "
-        f"which alone is no claim.{floor}"
+        f"{panel.metric}, {panel.solver}, {count(panel.n_images)} samples a row and seed: mean over {seeds} "
+        f"sampling seeds and {several(len(networks.seeds), 'network')}; in brackets the mean of each network and "
+        "the standard deviation over sampling seeds within a network. Bold: the lowest untuned and the lowest "
+        f"tuned mean of a column, which alone is no claim.{floor}"
     )
     return Table(caption, ["schedule optimizer", *(f"K = {K}" for K in networks.steps)], rows)
 
@@ -85,11 +82,10 @@ def _differences(networks: Networks, baseline: str) -> Table:
         if name != baseline and any(found.values()):
             rows.append([Cell(name), *(difference_cell(one, decimals) for one in found.values())])
     caption = (
-        f"**Minus {baseline}** (untuned), negative where the row is better: mean ± half the 95 % interval "
-        f"over paired "
-        f"sampling seeds; in brackets the difference of each network (training seed "
+        f"**Minus {baseline}** (untuned), negative where the row is better: mean ± half the 95 % interval over "
+        "paired sampling seeds; in brackets the difference of each network (training seed "
         f"{', '.join(map(str, networks.seeds))}). Bold: the interval excludes zero and every network has the same "
-        f"sign."
+        "sign."
     )
     return Table(caption, ["schedule optimizer", *(f"K = {K}" for K in networks.steps)], rows)
 

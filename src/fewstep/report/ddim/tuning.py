@@ -2,16 +2,10 @@
 
 from fewstep.report.ddim.networks import TUNED, Networks
 from fewstep.report.ddim.quality import difference_cell
+from fewstep.report.estimates import Line
 from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import fid_decimals
 from fewstep.report.tables import Cell, Table
-
-ROUNDS = "_rounds"
-
-
-def untuned_name(name: str) -> str:
-    """The untuned row of the same schedule optimizer."""
-    return name.removesuffix(TUNED).partition(ROUNDS)[0]
 
 
 def tuning_table(networks: Networks) -> list[str]:
@@ -22,15 +16,15 @@ def tuning_table(networks: Networks) -> list[str]:
     rows = []
     for name in networks.distances:
         if name.endswith(TUNED):
-            found = {K: networks.against(name, untuned_name(name), K) for K in networks.steps}
+            untuned = Line(name.removesuffix(TUNED)).untuned.optimizer
+            found = {K: networks.against(name, untuned, K) for K in networks.steps}
             if any(found.values()):
                 rows.append([Cell(name), *(difference_cell(one, decimals) for one in found.values())])
     if not rows:
         return ["No tuned row was measured."]
     caption = (
-        f"Tuned minus the untuned row of the same schedule optimizer, negative where tuning helps: mean ± "
-        f"half the "
-        f"95 % interval over paired sampling seeds; in brackets each network’s difference; bold as above. "
-        f"`{ROUNDS}N` alternated the search and the tuning N times."
+        "Tuned minus the untuned row of the same schedule optimizer, negative where tuning helps: mean ± half the "
+        "95 % interval over paired sampling seeds; in brackets each network’s difference; bold as above. "
+        "`_roundsN` alternated the search and the tuning up to N times, so it was trained for longer too."
     )
     return [markdown_table(Table(caption, ["schedule optimizer", *(f"K = {K}" for K in networks.steps)], rows))]

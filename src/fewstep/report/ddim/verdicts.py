@@ -16,13 +16,10 @@ CLAIM = (
     "abstract; the method here is a reconstruction)."
 )
 RULE = (
-    "A cell is a process and a K. A row is better (or worse) in it where the 95 % interval over paired "
-    "sampling seeds "
-    "excludes zero and every network’s difference has the same sign; otherwise the cell is unclear. "
-    "Shown: better in "
-    "every cell. Shown in part: better in more cells than worse. Not shown: anything else. Against all "
-    "three, better "
-    "means better than each, worse means worse than any."
+    "A cell is a process and a K. A row is better (or worse) in it where the 95 % interval over paired sampling "
+    "seeds excludes zero and every network’s difference has the same sign; otherwise the cell is unclear. Shown: "
+    "better in every cell. Shown in part: better in more cells than worse. Not shown: anything else. Against all "
+    "three, better means better than each, worse means worse than any."
 )
 
 

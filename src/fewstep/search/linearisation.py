@@ -1,4 +1,4 @@
-"""The dynamic programme in rounds, for objectives whose table of costs is linearised around a path."""
+"""The dynamic programme on one linearised table after another, for objectives that are no sum over steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ import torch
 
 from fewstep.schedule import Schedule
 
-MOST_ROUNDS = 20
+MOST_LINEARISATIONS = 20
 
 
 @dataclass(frozen=True)
 class Found:
-    """The best schedule that rounds came by.
+    """The best schedule that successive linearisation came by.
 
     Attributes:
         schedule: it.
         value: its true value, in the objective's unit.
-        values: the true values of the schedules of all rounds, in order.
+        values: the true values of the best schedules of all tables, in order.
     """
 
     schedule: Schedule
@@ -25,23 +25,23 @@ class Found:
     values: list[float]
 
 
-def in_rounds(
+def successive_linearisation(
     first: Schedule,
     next_after: Callable[[Schedule], Schedule],
     value: Callable[[Schedule], float],
-    most: int = MOST_ROUNDS,
+    most: int = MOST_LINEARISATIONS,
 ) -> Found:
     """Take the best path of the table around the last path, and so on.
 
-    It ends when a path comes back (a fixed point, or a cycle) or after `most` rounds. The true value may rise from
-    one round to the next, so that the schedule of the least is kept, the first of equals. A fixed point is the
+    It ends when a path comes back (a fixed point, or a cycle) or after `most` tables. The true value may rise from
+    one table to the next, so that the schedule of the least is kept, the first of equals. A fixed point is the
     best path of its own table, which need not be the best of all.
 
     Args:
-        first: the schedule of the first round.
+        first: the best schedule of the first table.
         next_after: the best schedule of the table that is linearised around a schedule.
         value: the true value of a schedule.
-        most: rounds, the first one included.
+        most: tables, the first one included.
     """
     schedules, values = [first], [value(first)]
     while len(schedules) < most:

@@ -8,8 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from fewstep.artefacts import teacher
-from fewstep.artefacts.teacher import (
+from fewstep.artefacts import fine_steps
+from fewstep.artefacts.fine_steps import (
     FineSteps,
     check_fine_steps,
     fine_schedule,
@@ -54,7 +54,7 @@ def test_they_are_made_once_and_anew_for_another_seed_or_more_steps(
     assert read_record(path.parent)["network_calls"] == 6 * ROWS
     others = {outputs(tmp_path, weights, samples=4, seed=1), outputs(tmp_path, weights, 7, samples=4)}
     assert len({path, *others}) == 3
-    monkeypatch.setattr(teacher, "load_model", None)
+    monkeypatch.setattr(fine_steps, "load_model", None)
     assert outputs(tmp_path, weights, samples=4) == path
 
 

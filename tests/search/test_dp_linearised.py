@@ -1,4 +1,4 @@
-"""Dp for objectives whose table is linearised around a path: rounds, of which the best true value is kept."""
+"""Dp for objectives whose table is linearised around a path: one table after another, the best true value kept."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from fewstep.objectives.base import Objective, Statistics
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.dp import Dp, optimal_paths
-from fewstep.search.rounds import MOST_ROUNDS, in_rounds
+from fewstep.search.linearisation import MOST_LINEARISATIONS, successive_linearisation
 
 T = 12
 PROCESS = Process.cosine(T, 1 / 16)
@@ -59,7 +59,7 @@ class SumOfFunctions(Objective):
 
 @pytest.mark.parametrize("bend", [0.2, 0.5, 2.0, 6.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_best_round_is_kept_and_none_is_better_than_brute_force(bend: float, seed: int) -> None:
+def test_the_best_linearisation_is_kept_and_none_is_better_than_brute_force(bend: float, seed: int) -> None:
     objective = SumOfFunctions(bend, seed)
     for K, schedule in Dp()(objective, {}, DENOISER, [2, 3, 5]).items():
         value, found = objective.value({}, schedule), schedule.provenance["found"]
@@ -67,14 +67,14 @@ def test_the_best_round_is_kept_and_none_is_better_than_brute_force(bend: float,
         first = optimal_paths(objective.edge_costs({}).costs, [K])[K]
         assert value <= objective.value({}, Schedule.on_grid(first, PROCESS))
         asked = [around for around in objective.asked if around is not None and around.steps == K]
-        assert 1 <= found["rounds"] <= MOST_ROUNDS
+        assert 1 <= found["linearisations"] <= MOST_LINEARISATIONS
         assert value == min(objective.value({}, around) for around in asked)
         paths = [[0, *inner, T] for inner in itertools.combinations(range(1, T), K - 1)]
         assert value >= min(objective.value({}, Schedule.on_grid(path, PROCESS)) for path in paths) * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rounds_of_a_concave_objective_never_rise(seed: int) -> None:
+def test_linearisations_of_a_concave_objective_never_rise(seed: int) -> None:
     """A tangent lies above a concave function, so that what lowers it lowers the objective."""
     objective = SumOfFunctions(0.3, seed)
 
@@ -83,19 +83,19 @@ def test_rounds_of_a_concave_objective_never_rise(seed: int) -> None:
         return Schedule.on_grid(optimal_paths(costs, [4])[4], PROCESS)
 
     first = Schedule.on_grid([0, 1, 2, 3, T], PROCESS)
-    found = in_rounds(first, next_after, lambda schedule: objective.value({}, schedule))
+    found = successive_linearisation(first, next_after, lambda schedule: objective.value({}, schedule))
     assert found.values == sorted(found.values, reverse=True)
     assert len(found.values) > 1
     assert found.value == found.values[-1]
 
 
-def test_a_sum_over_steps_takes_one_round_and_is_exact() -> None:
+def test_a_sum_over_steps_takes_one_table_and_is_exact() -> None:
     objective = SumOfFunctions(1.0)
     found = Dp()(objective, {}, DENOISER, [3, 4])
     assert {K: schedule.indices for K, schedule in found.items()} == optimal_paths(
         objective.edge_costs({}).costs, [3, 4]
     )
-    assert [schedule.provenance["found"]["rounds"] for schedule in found.values()] == [1, 1]
+    assert [schedule.provenance["found"]["linearisations"] for schedule in found.values()] == [1, 1]
 
 
 def test_all_k_share_the_first_table() -> None:
@@ -104,11 +104,11 @@ def test_all_k_share_the_first_table() -> None:
     assert sum(around is None for around in objective.asked) == 1
 
 
-def test_rounds_that_cycle_end_with_the_best_path() -> None:
+def test_linearisations_that_cycle_end_with_the_best_path() -> None:
     cycle = [Schedule.on_grid([0, i, T], PROCESS) for i in (3, 5, 4)]
     values = {3: 7.0, 5: 2.0, 4: 6.0}
     following = {3: cycle[1], 5: cycle[2], 4: cycle[0]}
-    found = in_rounds(
+    found = successive_linearisation(
         cycle[0], lambda schedule: following[schedule.indices[1]], lambda schedule: values[schedule.indices[1]]
     )
     assert found.values == [7.0, 2.0, 6.0]
@@ -116,11 +116,12 @@ def test_rounds_that_cycle_end_with_the_best_path() -> None:
     assert found.schedule == cycle[1]
 
 
-def test_rounds_stop_at_their_most() -> None:
+def test_linearisations_stop_at_their_most() -> None:
     def next_after(schedule: Schedule) -> Schedule:
         return Schedule.on_grid([0, schedule.indices[1] + 1, T], PROCESS)
 
-    found = in_rounds(Schedule.on_grid([0, 1, T], PROCESS), next_after, lambda schedule: 0.0, most=4)
+    first = Schedule.on_grid([0, 1, T], PROCESS)
+    found = successive_linearisation(first, next_after, lambda schedule: 0.0, most=4)
     assert len(found.values) == 4
     assert found.schedule.indices == [0, 1, T]
 
