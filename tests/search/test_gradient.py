@@ -201,7 +201,7 @@ def test_it_calls_the_network_as_often_as_it_says(gaussian: tuple[Denoiser, Stat
     denoiser, statistics = gaussian
     before, K = denoiser.evaluations, 3
     Gradient(iterations=4, validate_every=2, patience=9)(Discretization(), statistics, denoiser, [K])
-    scores = 2  # of the snapped schedule and of dp's
+    scores = 3  # of the two snapped schedules and of dp's
     assert denoiser.evaluations - before == 4 * (3 * 8 + 2 * K * (4 + 1 + 2) + scores * K)
 
 

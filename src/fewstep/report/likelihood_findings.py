@@ -11,18 +11,20 @@ NEGLIGIBLE = 0.01
 
 
 def likelihood_findings(panels: Sequence[Panel]) -> list[str]:
-    """Sentences on each searched schedule, or on each fixed rule where none is searched."""
+    """Sentences on the searched schedule of the fewest bits/dim, or on each fixed rule where none is searched."""
     panel = preferred(panels)
     if panel is None:
         return []
     searched = [line for line in panel.untuned if line.optimizer not in FIXED_RULES]
-    sentences = []
-    for line in searched or list(panel.untuned):
-        sentences.append(against_full_grid(panel, line))
-        if line in searched:
-            sentences += [*against_fixed_rules(panel, line), *over_variances(panels, line)]
-            sentences += costly_full_grids(panels, line)
-    return sentences
+    if not searched:
+        return [against_full_grid(panel, line) for line in panel.untuned]
+    best = min(searched, key=lambda line: min(estimate.mean for estimate in panel.untuned[line].values()))
+    return [
+        against_full_grid(panel, best),
+        *against_fixed_rules(panel, best),
+        *over_variances(panels, best),
+        *costly_full_grids(panels, best),
+    ]
 
 
 def costly_full_grids(panels: Sequence[Panel], line: Line) -> list[str]:

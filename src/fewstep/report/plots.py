@@ -12,6 +12,7 @@ from fewstep.report.estimates import Estimate, Line, Panel, Seeds
 from fewstep.report.style import DPI, GRID, INK, Style, frame
 
 LOG_SCALE_FROM = 2.5
+CROWDED_FROM = 30.0  # times the lowest value: the labels of a logarithmic axis would touch
 LABEL_GAP = 0.06
 LABEL_OFFSET = 20
 
@@ -183,7 +184,9 @@ def _dress(ax: Axes, title: str, y_label: str, logarithmic: bool, *, first: bool
     """The y axis with its label (in the first panel of a figure), and the frame."""
     if logarithmic:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 2.5, 3, 4, 5, 7)))
+        lowest, highest = ax.get_ylim()
+        subs = (1, 1.5, 2, 2.5, 3, 4, 5, 7) if highest < CROWDED_FROM * lowest else (1, 2, 5)
+        ax.yaxis.set_major_locator(LogLocator(subs=subs))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.yaxis.set_minor_locator(NullLocator())

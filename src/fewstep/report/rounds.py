@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -182,5 +183,5 @@ def rounds_plot(rows: Sequence[Result], style: dict[str, Style]) -> Figure:
         if i % columns == 0:
             ax.set_ylabel("loss, validation images")
         ax.grid(axis="y", color=GRID, linewidth=0.8)
-        frame(ax, one.name)
+        frame(ax, textwrap.fill(one.name, 34))
     return figure

@@ -243,17 +243,18 @@ class _Search:
     def _best(
         self, K: int, ends: Mapping[str, Descended], best: Schedule | None, facts: Mapping[str, Any]
     ) -> Schedule:
-        """The best descent's end on the grid, with what was found out about it."""
-        name = min(ends, key=lambda name: ends[name].score)
+        """The end of a descent that is best once it lies on the grid, with what was found out about it."""
         gaps = self._gaps(K)
-        times = gaps.times(ends[name].point)
-        path = gaps.snapped(times)
-        losses = self.loss.of_validation_images(self.process.grid[path])
+        times = {name: gaps.times(end.point) for name, end in ends.items()}
+        paths = {name: gaps.snapped(times[name]) for name in ends}
+        on_grid = {name: self.loss.of_validation_images(self.process.grid[path]) for name, path in paths.items()}
+        name = min(on_grid, key=lambda name: on_grid[name].mean().item())
+        path, losses = paths[name], on_grid[name]
         found = {
             **facts,
             "descents": {name: {"score": end.score, "iterations": end.iterations} for name, end in ends.items()},
             "start": name,
-            "continuous": {"times": times.tolist(), "score": ends[name].score},
+            "continuous": {"times": times[name].tolist(), "score": ends[name].score},
             "snapped": {"score": losses.mean().item()},
         }
         return self._schedule(path, found | self._against_optimum(K, losses, best))
@@ -262,6 +263,8 @@ class _Search:
         """How the losses of the validation images compare with those under dp's schedule."""
         if best is None:
             return {"no_optimum": "The objective is no sum over steps, or dp has no path on these statistics."}
+        if self.objective.linearised:
+            return {"no_optimum": "dp's schedule is the best of linearised objectives, not of this one."}
         of_best = self.loss.of_validation_images(best.times)
         gap = OptimalityGap.of(losses, of_best)
         if gap.local_minimum:
