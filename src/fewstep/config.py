@@ -77,7 +77,8 @@ class Config:
         check_seed(self.seed, "seed")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise UserError(
-                f"threads is {self.threads}, but must be at least 1 and at most {MOST_THREADS:,}, or null for all of them."
+                f"threads is {self.threads}, but must be at least 1 and at most {MOST_THREADS:,}, or null for all "
+                "of them."
             )
         if self.levels < 2 or not 0 < self.data_std < math.inf:
             raise UserError(
