@@ -30,6 +30,7 @@ from fewstep.statistics.denoising_error import KIND, DenoisingError, DenoisingEr
 from fewstep.weights import load_model
 
 T, K, IMAGES = 30, 4, 8
+ITERATIONS = 24
 TINY = [
     "stage=finetune",
     "finetune=restricted",
@@ -44,7 +45,7 @@ TINY = [
     "pretrain.validate_every=20",
     "finetune.schedule_optimizer=[elbo_dp,discretization_dp]",
     f"finetune.steps={K}",
-    "finetune.iterations=12",
+    f"finetune.iterations={ITERATIONS}",
     "finetune.warmup=1",
     "finetune.batch_size=16",
     "finetune.learning_rate=5e-3",
@@ -124,7 +125,7 @@ def chain(outputs: Path, name: str) -> list[tuple[str, Path, Path]]:
     weights = folder(outputs, "pretrain", "*")
     found = []
     for number in (1, 2):
-        label = f"{name}-k{K:03d}" + (f"-round{number:02d}" if number > 1 else "")
+        label = f"{name}-k{K:03d}-round{number}of2"
         search = label if number > 1 else f"{name}-optimal" if name == "elbo_dp" else f"{name}-seed"
         schedule = folder(outputs, "search", f"{search}*") / "schedules" / f"{name}_k{K:03d}.json"
         found.append((f"round{number:02d}_search", weights, schedule))
@@ -190,13 +191,14 @@ def test_the_round_of_least_validation_loss_is_kept(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_models_of_one_and_of_two_rounds_share_the_first(
+def test_rounds_share_the_iterations_of_a_model_that_is_tuned_once(
     name: str, tuned: dict[tuple[str, int], Tuned], outputs: Path
 ) -> None:
-    once = tuned[name, 1]
-    assert (once.weights, once.schedule) == chain(outputs, name)[1][1:]
-    assert [run for run in tuned[name, 2].runs if run == once.weights] == [once.weights]
-    assert len(folders(outputs, "finetune", f"{name}-k*")) == 3  # two rounds, and what judges them
+    once, phases = tuned[name, 1], chain(outputs, name)
+    assert once.schedule == phases[0][2]
+    assert read_record(once.weights)["facts"]["iterations"] == ITERATIONS
+    for _, weights, _ in phases[1::2]:
+        assert read_record(weights)["facts"]["iterations"] == ITERATIONS // 2
 
 
 def test_a_model_tuned_once_is_the_one_of_a_run_without_rounds(
@@ -238,7 +240,7 @@ def test_rounds_that_were_cut_short_end_with_the_bits_of_those_that_were_not(
         pass
 
     def cut(module: TrainingModule, *arguments: Any) -> Tensor:
-        if "-round02-" in module.trainer.default_root_dir and module.global_step == 6:
+        if "-round2of2-" in module.trainer.default_root_dir and module.global_step == 6:
             raise CutShort
         return step(module, *arguments)
 
@@ -308,6 +310,10 @@ def test_their_change_in_bits_is_from_the_untuned_model_on_its_own_schedule(
 @pytest.mark.parametrize(
     "words, sentence",
     [
+        (
+            ["finetune.iterations=2", "finetune.rounds=3"],
+            "finetune.iterations is 2, but must be at least 1 for each of the 3 rounds",
+        ),
         (["finetune.rounds=0"], "finetune.rounds is 0; allowed are one or several numbers of at least 1"),
         (
             ["finetune.rounds=2", "finetune.schedule_optimizer=even"],

@@ -104,9 +104,8 @@ class Searches:
             self._found[name, variance] = {K: schedule_file(folder, name, K) for K in steps}
         return self._found[name, variance]
 
-    def tuned_schedule(self, name: str, weights: Path, K: int, tuned_rounds: int, charged_to: str) -> Path:
-        """The schedule file of K steps for weights that were tuned in so many rounds, with the run's variance."""
-        label = f"{name}-k{K:03d}-round{tuned_rounds + 1:02d}"
+    def tuned_schedule(self, name: str, weights: Path, K: int, label: str, charged_to: str) -> Path:
+        """The schedule file of K steps for tuned weights, with the run's variance; the search's folder is labelled."""
         folder = self._search(name, self.config.variance, weights, [K], label, charged_to)
         self.shared.charge("search", charged_to, folder)
         return schedule_file(folder, name, K)

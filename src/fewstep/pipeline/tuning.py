@@ -1,9 +1,6 @@
 """Stage finetune in a run: a model for every schedule that is tuned for, and for every number of rounds.
 
-Round r searches the schedule of the weights w_{r−1}, which for round 1 the run's own search has done, and trains
-w_{r−1} on it to w_r: two runs in folders of their own, so that what is there is skipped or resumed, and models of
-several numbers of rounds share theirs.
-"""
+Round r searches the schedule of the XX"""
 
 import logging
 from collections.abc import Sequence
@@ -136,7 +133,7 @@ class Tunings:
         """The model of so many rounds; of several the best one's, by the validation images."""
         schedule, weights = self.searches.schedules(name, self.config.variance)[steps], self.shared.weights
         if rounds == 1:
-            tuned = self._trained(name, steps, 1, weights, schedule)
+            tuned = self._trained(name, steps, 1, 1, weights, schedule)
             return Tuned(name, steps, rounds, tuned, schedule, schedule, tuned, [tuned])
         made, runs = self._alternated(name, steps, rounds)
         folder = self._judged(name, steps, rounds, made)
@@ -151,17 +148,18 @@ class Tunings:
         There are no rounds after one that improved nothing: it would be repeated.
         """
         weights, made, runs = self.shared.weights, list[PhaseFiles](), list[Path]()
+        row = row_of(name, rounds)
         for number in range(1, rounds + 1):
-            charged_to = self._charged_to(name, number)
             if number == 1:
                 schedule = self.searches.schedules(name, self.config.variance)[steps]
             else:
-                schedule = self.searches.tuned_schedule(name, weights, steps, number - 1, charged_to)
+                label = self._label(name, steps, rounds, number)
+                schedule = self.searches.tuned_schedule(name, weights, steps, label, row)
                 runs += self.searches.runs_behind(schedule)
-            tuned = self._trained(name, steps, number, weights, schedule)
+            tuned = self._trained(name, steps, rounds, number, weights, schedule)
             runs.append(tuned)
             for phase, model in ((SEARCH, weights), (FINETUNE, tuned)):
-                statistics = self._measured(name, model, schedule, self._charged_to(name, max(number, 2)))
+                statistics = self._measured(name, model, schedule, row)
                 made.append(
                     PhaseFiles(number, phase, model, schedule, {k: path for k, (_, path) in statistics.items()})
                 )
@@ -204,20 +202,23 @@ class Tunings:
         assert objective is not None
         return objective
 
-    def _charged_to(self, name: str, number: int) -> str:
-        """The row that a round is charged to: that of the fewest rounds asked for which it is one of."""
-        assert self.settings is not None
-        return row_of(name, min(rounds for rounds in self.settings.all_rounds if rounds >= number))
+    @staticmethod
+    def _label(name: str, steps: int, rounds: int, number: int) -> str:
+        """The name of the runs of a round in folders."""
+        return f"{name}-k{steps:03d}" + (f"-round{number}of{rounds}" if rounds > 1 else "")
 
-    def _trained(self, name: str, steps: int, number: int, weights: Path, schedule: Path) -> Path:
-        """The folder of the model that training makes of weights in a round."""
-        settings, c, shared = self.settings, self.config, self.shared
-        assert settings is not None
+    def _trained(
+        self, name: str, steps: int, rounds: int, number: int, weights: Path, schedule: Path
+    ) -> Path:
+        """The folder of the model that training makes of weights in one of so many rounds."""
+        c, shared = self.config, self.shared
+        assert self.settings is not None
         assert c.finetune is not None
+        settings, row = self.settings.of_one_round(rounds), row_of(name, rounds)
         objective = self.searches.objective(name, c.variance)
-        charged_to = self._charged_to(name, number)
+        how = {key: value for key, value in c.finetune.items() if key not in WHICH}
         config = {
-            "finetune": {key: value for key, value in c.finetune.items() if key not in WHICH},
+            "finetune": how | {"iterations": settings.iterations},
             "steps": steps,
             "schedule": schedule.parents[1].name,
             "weights": weights.name,
@@ -225,13 +226,12 @@ class Tunings:
             "trainer": shared.arithmetic,
             "seed": c.seed,
         }
-        label = f"{name}-k{steps:03d}" + (f"-round{number:02d}" if number > 1 else "")
-        folder = shared.folder("finetune", label, config)
+        folder = shared.folder("finetune", self._label(name, steps, rounds, number), config)
 
         def statistics() -> Statistics:
             kinds = () if objective is None else objective.needs
             at = shared.judged_at([schedule])
-            mine = None if weights == shared.weights else charged_to
+            mine = None if weights == shared.weights else row
             return {
                 kind: load_statistics(kind)(shared.fitted_statistics(kind, weights, at, mine)) for kind in kinds
             }
@@ -249,6 +249,6 @@ class Tunings:
             shared.trainer,
             shared.logging,
             c.seed,
-            shared.labels(row_of(name, number)) | {"steps": steps},
+            shared.labels(row) | {"steps": steps},
         )
-        return shared.charge("finetune", charged_to, folder)
+        return shared.charge("finetune", row, folder)

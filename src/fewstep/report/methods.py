@@ -46,9 +46,9 @@ FINETUNING = (
 ROUNDS = (
     "Search and fine-tuning in turn, a reconstruction of Huang 2024: round r searches the schedule of the weights "
     "that round r − 1 left and fine-tunes them on it, and both lower the objective’s value. The best round, by "
-    "all validation images with one noise each, is kept. A model of N rounds has been trained for up to N times "
-    "the iterations of one that is tuned once, so what it gains is not the alternation’s alone. It has a schedule "
-    "of its own; before and after compare it with the untuned model on the untuned model’s schedule."
+    "all validation images with one noise each, is kept. A model of N rounds may train as many iterations as one "
+    "that is tuned once, an N-th of them in each round. It has a schedule of its own; before and after compare it "
+    "with the untuned model on the untuned model’s schedule."
 )
 
 

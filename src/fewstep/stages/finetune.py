@@ -6,7 +6,7 @@ fewstep.stages.rounds the loss that both lower.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,11 +44,12 @@ class Finetuning:
         schedule_optimizer: whose schedules, one name or several; None for the last one of the run's list.
         steps: K of those schedules, one or several.
         rounds: how often search and training alternate, each round on the weights of the one before: 1 tunes once.
-            Several, such as [1, 3], make as many models, which share their rounds.
+            Several, such as [1, 3], make as many models.
         trainable: which weights are trained.
         loss: what is lowered; the one that the model was trained with.
         times: how often each chosen timestep is drawn: with the `objective`'s weights, or `uniform`.
-        iterations: at most.
+        iterations: at most, over all rounds of a model together: each has an even share, so that models of several
+            numbers of rounds differ in the alternation and not in how long they were trained.
         batch_size: images per iteration, over all devices together.
         learning_rate: Adam's peak.
         warmup: iterations over which it rises.
@@ -88,11 +89,20 @@ class Finetuning:
             if min(numbers, default=0) < 1:
                 given = getattr(self, name)
                 raise UserError(f"finetune.{name} is {given}; allowed are one or several numbers of at least 1.")
+        if self.iterations < max(self.all_rounds):
+            raise UserError(
+                f"finetune.iterations is {self.iterations}, but must be at least 1 for each of the "
+                f"{max(self.all_rounds)} rounds that share them."
+            )
         if self.times == "uniform" and max(self.all_rounds) > 1:
             raise UserError(
                 f"finetune.rounds is {self.rounds}, but with finetune.times=uniform training does not lower what "
                 "the search lowers; set finetune.times=objective, or finetune.rounds=1."
             )
+
+    def of_one_round(self, rounds: int) -> "Finetuning":
+        """How each of so many rounds trains, with its share of the iterations."""
+        return replace(self, iterations=self.iterations // rounds)
 
     @property
     def all_steps(self) -> tuple[int, ...]:

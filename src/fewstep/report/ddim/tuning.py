@@ -25,6 +25,6 @@ def tuning_table(networks: Networks) -> list[str]:
     caption = (
         "Tuned minus the untuned row of the same schedule optimizer, negative where tuning helps: mean ± half the "
         "95 % interval over paired sampling seeds; in brackets each network’s difference; bold as above. "
-        "`_roundsN` alternated the search and the tuning up to N times, so it was trained for longer too."
+        "`_roundsN` alternated the search and the tuning up to N times, with the same iterations in all."
     )
     return [markdown_table(Table(caption, ["schedule optimizer", *(f"K = {K}" for K in networks.steps)], rows))]
