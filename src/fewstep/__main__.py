@@ -7,9 +7,10 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from traceback import walk_tb
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -47,32 +48,76 @@ for resolver in (shortened, word):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _job(composed: DictConfig) -> Path | None:
-    """One job: a single run, or one of a sweep; returns the folder of its report."""
-    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    settings: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    try:
-        check(settings, Config)
-        return _run(Config(**settings))
-    except UserError as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        sys.exit(f"fewstep: {error}")  # here, because Hydra would print the job's overrides first
+def _composed(job: Callable[[Config], Path | None]) -> None:
+    """Have Hydra compose a configuration from the command line, or those of a sweep, and do a job with each.
+
+    Args:
+        job: is given a sound configuration; returns the folder of its report, if it wrote one.
+    """
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def compose(composed: DictConfig) -> Path | None:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        assert isinstance(plain, dict)
+        settings: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        try:
+            check(settings, Config)
+            config = Config(**settings)
+            return _in_job(job, config)
+        except UserError as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            sys.exit(f"fewstep: {error}")  # here, because Hydra would print the job's overrides first
+
+    compose()
 
 
-def _run(config: Config) -> Path | None:
+def _in_job(job: Callable[[Config], Path | None], config: Config) -> Path | None:
     import torch  # heavy imports only for a configuration that is sound
-
-    from fewstep.pipeline import Pipeline
 
     _quieten_lightning()
     if config.threads:
         torch.set_num_threads(config.threads)
+    return job(config)
+
+
+def _run() -> None:
+    """`fewstep …`: run the stages."""
+    _composed(_pipeline)
+
+
+def _pipeline(config: Config) -> Path | None:
+    from fewstep.pipeline import Pipeline
+
     pipeline = Pipeline(config, build)
     print(pipeline.run())
     return pipeline.reported
+
+
+def _plan() -> None:
+    """`fewstep plan …`: tell what the stages would cost; Hydra's own notes go to a folder that is thrown away."""
+    from fewstep.planning.plan import Plan
+    from fewstep.planning.table import printed
+
+    plan = Plan(build)
+    with TemporaryDirectory() as nowhere:
+        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
+        sys.argv += [*quiet, f"hydra.run.dir={nowhere}", f"hydra.sweep.dir={nowhere}", "hydra.sweep.subdir=job"]
+        _composed(plan.add)
+    if plan.jobs:
+        print(printed(plan))
+
+
+# First word → what it does, and its help; without such a word the stages are run.
+COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
+    "plan": (
+        _plan,
+        "fewstep plan [setting=value …]\n\n"
+        "Prints what `fewstep` with the same settings would cost, stage by stage: network calls, FLOPs, memory and\n"
+        "time on this device, measured on a few batches; what is complete already is marked. A sweep's jobs are\n"
+        "added up, what they share once. Nothing is run, and nothing is written to outputs/.",
+    ),
+}
 
 
 class Study(Callback):
@@ -124,8 +169,14 @@ def main() -> None:
     if os.environ.get("HYDRA_FULL_ERROR"):
         os.environ[TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of being printed by Hydra
+    command, text = COMMANDS.get(sys.argv[1] if len(sys.argv) > 1 else "", (_run, ""))
+    if text:
+        del sys.argv[1]
+        if {"-h", "--help"} & {*sys.argv}:
+            print(text)
+            return
     try:
-        _job()
+        command()
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning turns an interruption into an exit without a word.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -141,7 +192,7 @@ def _of_the_command_line(error: Exception) -> bool:
     """Whether the error is about how the configuration was put together, and not from the run itself."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         return True
-    return all(frame.f_code is not _run.__code__ for frame, _ in walk_tb(error.__traceback__))
+    return all(frame.f_code is not _in_job.__code__ for frame, _ in walk_tb(error.__traceback__))
 
 
 def explained(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fewstep.calls import Calls
 from fewstep.denoiser import Denoiser
 from fewstep.noise import Noise
 from fewstep.schedule import Schedule
@@ -45,6 +46,11 @@ def sample(
             *_, last = solver(denoiser, schedule, noise)
         images[positions] = last.x.cpu()[rows]
     return images
+
+
+def sampling_calls(images: int, calls_per_image: int) -> Calls:
+    """The network calls of `sample` for the images 0 … n − 1, whose rows of padding go through the network too."""
+    return Calls(-(-images // ROWS) * ROWS * calls_per_image, batch=ROWS)
 
 
 def to_grey_levels(images: Tensor, levels: int) -> Tensor:

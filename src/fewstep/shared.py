@@ -15,6 +15,7 @@ from fewstep.artefacts.features import FeatureSettings, features_of, load_featur
 from fewstep.artefacts.search_statistics import (
     Purpose,
     load_search_statistics,
+    purpose_of,
     search_statistics_of,
     statistics_rows,
 )
@@ -28,12 +29,10 @@ from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
-from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.pretrain import Pretraining, pretrain
-from fewstep.statistics.denoising_error import KIND
 from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
@@ -124,32 +123,24 @@ class Shared:
         config["trainer"] = self.arithmetic
         folder = self.folder("pretrain", self.process_name, config)
         log.info("pretrain    %s", folder)
+        self.pretrain(folder, config)
+        return self.charge("pretrain", None, folder)
+
+    def pretrain(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Train the model into a folder."""
+        c = self.config
 
         def make_denoiser() -> Denoiser:
             denoiser: Denoiser = self.build(c.model)
             return denoiser
 
         pretrain(folder, config, make_denoiser, self.dataset, self.pretraining, self.trainer, self.logging, c.seed)
-        return self.charge("pretrain", None, folder)
 
     @cached_property
     def purpose(self) -> Purpose:
-        """What statistics behind a search are for: every objective of this configuration, under every variance.
-
-        The negative ELBO is one of them in any case, because it judges every schedule.
-        """
-        variances = sorted({self.config.variance, *self.evaluation.variances})
-        configs: list[dict[str, Any]] = []
-        for optimizer in self.config.schedule_optimizer.values():
-            node = optimizer.get("objective") or {}
-            nodes = [{**node, "variance": name} for name in variances] if "variance" in node else [dict(node)]
-            configs += [config for config in nodes if config and config not in configs]
-        purpose = Purpose([self.build(config) for config in configs], configs, list(self.config.steps))
-        if purpose.reading(KIND).objectives:
-            return purpose
-        judges = [ElboObjective(variance) for variance in variances]
-        named = [{"judge": judge.name, "variance": judge.variance} for judge in judges]
-        return replace(purpose, objectives=[*purpose.objectives, *judges], configs=[*configs, *named])
+        """What statistics behind a search are for, which are measured once for all of it."""
+        c, variances = self.config, sorted({self.config.variance, *self.evaluation.variances})
+        return purpose_of(c.schedule_optimizer, c.steps, variances, self.build)
 
     def search_statistics(
         self, kind: str, weights: Path, charged_to: str | None = None
@@ -163,12 +154,20 @@ class Shared:
         if not self.statistics.adaptive or not grows(kind) or not purpose.objectives:
             return self.fitted_statistics(kind, weights, None, charged_to), load_statistics(kind)
         self._announce(kind, self.statistics.split, weights)
-        root = self.root / "statistics"
-        path = search_statistics_of(
-            kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose
-        )
+        path = self.grow_statistics(kind, weights, purpose)
         self.charge("statistics", charged_to, path.parent)
         return path, load_search_statistics(kind)
+
+    def grow_statistics(self, kind: str, weights: Path, purpose: Purpose) -> Path:
+        """The file of the statistics that are measured as far as a search needs them."""
+        root = self.root / "statistics"
+        return search_statistics_of(
+            kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose
+        )
+
+    def facts(self, folder: Path) -> Mapping[str, Any]:
+        """What a finished run says of itself."""
+        return dict(read_record(folder)["facts"])
 
     @cached_property
     def _adaptive(self) -> list[Path]:
@@ -196,7 +195,7 @@ class Shared:
         """The settings with a number of images: as many as were needed for the search."""
         if self.statistics.images != "auto":
             return self.statistics
-        needed = [int(read_record(folder)["facts"]["images"]) for folder in self._adaptive]
+        needed = [int(self.facts(folder)["images"]) for folder in self._adaptive]
         return replace(self.statistics, images=max(needed))
 
     def judged_at(self, schedules: Sequence[Path]) -> Sequence[Path] | None:
@@ -210,7 +209,7 @@ class Shared:
         self, kind: str, weights: Path, schedules: Sequence[Path] | None = None, charged_to: str | None = None
     ) -> Path:
         """Statistics of the split behind the search, all measured; with `schedules` at their timesteps alone."""
-        path = self._statistics(kind, weights, self._fitted_settings, _indices(schedules), None)
+        path = self.measure_statistics(kind, weights, self._fitted_settings, schedules, None)
         self.charge("statistics" if schedules is None else "evaluate", charged_to, path.parent)
         return path
 
@@ -221,7 +220,7 @@ class Shared:
         settings = StatisticsSettings(
             split="validation", images=None, seed=self.statistics.seed, batch_size=self.statistics.batch_size
         )
-        path = self._statistics(kind, weights, settings, _indices([schedule]), fitted)
+        path = self.measure_statistics(kind, weights, settings, [schedule], fitted)
         self.charge("finetune", charged_to, path.parent)
         return path
 
@@ -235,7 +234,7 @@ class Shared:
             seed=self.statistics.seed,
             batch_size=self.statistics.batch_size,
         )
-        path = self._statistics(kind, weights, settings, _indices(schedules), fitted)
+        path = self.measure_statistics(kind, weights, settings, schedules, fitted)
         self.charge("evaluate", None, path.parent)
         return path
 
@@ -245,14 +244,15 @@ class Shared:
             self._announced.add((kind, split, weights))
             log.info("statistics  %s on %s, %s", kind, split, weights)
 
-    def _statistics(
+    def measure_statistics(
         self,
         kind: str,
         weights: Path,
         settings: StatisticsSettings,
-        indices: Sequence[int] | None,
+        schedules: Sequence[Path] | None,
         fitted: Path | None,
     ) -> Path:
+        """The file of statistics at the timesteps that schedules visit; of all of the grid without any."""
         self._announce(kind, settings.split, weights)
         return statistics_of(
             kind,
@@ -262,7 +262,7 @@ class Shared:
             self.config.dataset,
             settings,
             self.trainer,
-            indices=indices,
+            indices=visited(schedules),
             fitted=fitted,
         )
 
@@ -292,7 +292,7 @@ class Shared:
         )
 
 
-def _indices(schedules: Sequence[Path] | None) -> list[int] | None:
+def visited(schedules: Sequence[Path] | None) -> list[int] | None:
     """The grid indices that schedules visit; None for the whole grid."""
     if schedules is None:
         return None

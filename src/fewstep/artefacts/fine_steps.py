@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fewstep.artefacts.identity import Identity
 from fewstep.artefacts.statistics import MakeTrainer
+from fewstep.calls import Calls
 from fewstep.data.base import Dataset
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
@@ -17,8 +19,8 @@ from fewstep.modules.progress import Progress
 from fewstep.modules.sampling import SampledBlocks
 from fewstep.modules.sharing import predict_rows
 from fewstep.process import Process
-from fewstep.run import Run, check_output, fingerprint
-from fewstep.sampling import ROWS
+from fewstep.run import Run, check_output
+from fewstep.sampling import sampling_calls
 from fewstep.schedule import Schedule
 from fewstep.search.base import distinct_indices
 from fewstep.search.log_snr import LogSnr
@@ -42,6 +44,11 @@ class FineSteps:
     samples: int
     seed: int
 
+    @property
+    def calls(self) -> Calls:
+        """The network calls that they take."""
+        return sampling_calls(self.samples, Ddim().network_calls(self.steps))
+
 
 def check_fine_steps(fine_steps: int, steps: int, process: Process) -> None:
     """Raise a UserError unless `fine_steps` is at least `steps`, the largest K, and the process has as many."""
@@ -56,6 +63,24 @@ def fine_schedule(process: Process, levels: int, steps: int) -> Schedule:
     """The schedule of the `log_snr` rule, on data of some grey levels."""
     positions = LogSnr(levels).positions(process, steps)
     return Schedule.on_grid([0, *distinct_indices(positions, process.T)], process, {"search": LogSnr.name})
+
+
+def fine_steps_identity(
+    weights: Path, dataset: Dataset, settings: FineSteps, arithmetic: Mapping[str, Any]
+) -> Identity:
+    """What names the file that `fine_step_outputs_of` makes from the same arguments."""
+    config = {
+        "solver": Ddim.name,
+        "rule": LogSnr.name,
+        "fine_steps": settings.steps,
+        "samples": settings.samples,
+        "seed": settings.seed,
+        "shape": list(dataset.shape),
+        "levels": dataset.levels,
+        "trainer": dict(arithmetic),
+    }
+    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
+    return Identity(f"{Ddim.name}-{settings.steps}-seed{settings.seed}", config, inputs)
 
 
 def fine_step_outputs_of(
@@ -76,19 +101,9 @@ def fine_step_outputs_of(
         arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
         trainer: makes the trainer that the network runs on.
     """
-    config = {
-        "solver": Ddim.name,
-        "rule": LogSnr.name,
-        "fine_steps": settings.steps,
-        "samples": settings.samples,
-        "seed": settings.seed,
-        "shape": list(dataset.shape),
-        "levels": dataset.levels,
-        "trainer": dict(arithmetic),
-    }
-    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
-    folder = root / f"{Ddim.name}-{settings.steps}-seed{settings.seed}-{fingerprint(config, inputs)}"
-    with Run(folder, config, inputs) as run:
+    identity = fine_steps_identity(weights, dataset, settings, arithmetic)
+    folder = identity.folder(root)
+    with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
             denoiser = load_model(weights)
             schedule = fine_schedule(denoiser.process, dataset.levels, settings.steps)
@@ -102,7 +117,7 @@ def fine_step_outputs_of(
             images = torch.cat(predict_rows(made, module, module.blocks))
             write_atomically(folder / FILE, lambda temporary: save_file({"images": images}, temporary))
             run.finish(
-                network_calls=module.blocks * ROWS * settings.steps,
+                network_calls=settings.calls.total,
                 device=str(made.strategy.root_device),
                 seed=settings.seed,
             )

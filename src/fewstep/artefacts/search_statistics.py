@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
+from fewstep.artefacts.identity import Identity
 from fewstep.artefacts.statistics import (
     FILE,
     MakeTrainer,
@@ -29,8 +30,10 @@ from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.objectives.base import NATS, Objective
+from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
-from fewstep.run import Run, fingerprint, read_record
+from fewstep.run import Run, read_record
+from fewstep.statistics.denoising_error import KIND
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
@@ -61,6 +64,29 @@ class Purpose:
         )
 
 
+def purpose_of(
+    schedule_optimizers: Mapping[str, Mapping[str, Any]],
+    steps: Sequence[int],
+    variances: Sequence[str],
+    build: Callable[[Any], Any],
+) -> Purpose:
+    """What statistics behind a search are for: every objective of some schedule optimizers, under every variance.
+
+    The negative ELBO is one of them in any case, because it judges every schedule.
+    """
+    configs: list[dict[str, Any]] = []
+    for optimizer in schedule_optimizers.values():
+        node = optimizer.get("objective") or {}
+        nodes = [{**node, "variance": name} for name in variances] if "variance" in node else [dict(node)]
+        configs += [config for config in nodes if config and config not in configs]
+    purpose = Purpose([build(config) for config in configs], configs, list(steps))
+    if purpose.reading(KIND).objectives:
+        return purpose
+    judges = [ElboObjective(variance) for variance in variances]
+    named = [{"judge": judge.name, "variance": judge.variance} for judge in judges]
+    return replace(purpose, objectives=[*purpose.objectives, *judges], configs=[*configs, *named])
+
+
 def check_images_setting(kind: str, settings: StatisticsSettings, purpose: Purpose) -> None:
     """Raise a UserError where images are `auto` and no objective that reads a kind that grows is in bits/dim."""
     names = [one.name for one in purpose.reading(kind).objectives if one.unit != NATS]
@@ -83,6 +109,22 @@ def needs_of(settings: StatisticsSettings) -> Needs:
         regret=settings.regret if settings.timesteps == "auto" else None,
         standard_error=settings.standard_error if settings.images == "auto" else None,
     )
+
+
+def search_statistics_identity(
+    kind: str, weights: Path, dataset_config: Mapping[str, Any], settings: StatisticsSettings, purpose: Purpose
+) -> Identity:
+    """What names the statistics that `search_statistics_of` computes from the same arguments."""
+    purpose = purpose.reading(kind)
+    config = identity_of(kind, dataset_config, settings) | {
+        "timesteps": settings.timesteps,
+        "regret": needs_of(settings).regret,
+        "standard_error": needs_of(settings).standard_error,
+        "objectives": list(purpose.configs),
+        "steps": list(purpose.steps),
+    }
+    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
+    return Identity(f"{kind}-{settings.split}", config, inputs)
 
 
 def search_statistics_of(
@@ -112,16 +154,9 @@ def search_statistics_of(
     """
     check_images_setting(kind, settings, purpose)
     purpose = purpose.reading(kind)
-    config = identity_of(kind, dataset_config, settings) | {
-        "timesteps": settings.timesteps,
-        "regret": needs_of(settings).regret,
-        "standard_error": needs_of(settings).standard_error,
-        "objectives": list(purpose.configs),
-        "steps": list(purpose.steps),
-    }
-    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
-    folder = root / f"{kind}-{settings.split}-{fingerprint(config, inputs)}"
-    with Run(folder, config, inputs) as run:
+    identity = search_statistics_identity(kind, weights, dataset_config, settings, purpose)
+    folder = identity.folder(root)
+    with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
             denoiser = load_model(weights)
             images = checked_images(dataset, settings.split)

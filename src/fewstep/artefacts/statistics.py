@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
+from fewstep.artefacts.identity import Identity
+from fewstep.calls import ABOUT, Calls
 from fewstep.data.base import Dataset, check_split, checked_images
 from fewstep.errors import UserError
 from fewstep.modules.progress import Progress
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
-from fewstep.run import Run, fingerprint
+from fewstep.run import Run
 from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
@@ -93,6 +95,12 @@ def split_of(kind: str, otherwise: str) -> str:
     return str(getattr(estimator_class(kind), "of_split", otherwise))
 
 
+def statistics_calls(kind: str, images: int, timesteps: int) -> Calls:
+    """The network calls of a kind; one per image and timestep, roughly, of a kind that does not state them."""
+    states = getattr(estimator_class(kind), "network_calls", None)
+    return Calls(images * timesteps, mark=ABOUT) if states is None else Calls(states(images, timesteps))
+
+
 def grows(kind: str) -> bool:
     """Whether statistics of a kind can be interpolated between timesteps, and joined."""
     estimator = estimator_class(kind)
@@ -121,6 +129,31 @@ def identity_of(kind: str, dataset_config: Mapping[str, Any], settings: Statisti
     }
 
 
+def settings_of(kind: str, settings: StatisticsSettings) -> StatisticsSettings:
+    """What a kind is estimated on: its own split, and all of it, where it says so."""
+    if getattr(estimator_class(kind), "whole_split", False):  # a kind of no network call, which takes all there is
+        settings = replace(settings, images=None, seed=0, noise="common")
+    return replace(settings, split=split_of(kind, settings.split))
+
+
+def statistics_identity(
+    kind: str,
+    weights: Path,
+    dataset_config: Mapping[str, Any],
+    settings: StatisticsSettings,
+    indices: Sequence[int] | None,
+    fitted: Path | None,
+) -> Identity:
+    """What names the statistics that `statistics_of` computes from the same arguments."""
+    settings = settings_of(kind, settings)
+    config = identity_of(kind, dataset_config, settings)
+    config["indices"] = "all" if indices is None else list(indices)
+    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
+    if fitted is not None:
+        inputs["fitted"] = fitted
+    return Identity(f"{kind}-{settings.split}", config, inputs)
+
+
 def statistics_of(
     kind: str,
     root: Path,
@@ -146,22 +179,14 @@ def statistics_of(
         indices: grid indices; None for the whole grid.
         fitted: the statistics file of the split that `optimal` variances are fitted on; None for these images.
     """
-    estimates = estimator_class(kind)
-    if getattr(estimates, "whole_split", False):  # a kind of no network call, which takes all that there is
-        settings = replace(settings, images=None, seed=0, noise="common")
-    settings = replace(settings, split=split_of(kind, settings.split))
-    config = identity_of(kind, dataset_config, settings)
-    config["indices"] = "all" if indices is None else list(indices)
-    inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
-    if fitted is not None:
-        inputs["fitted"] = fitted
-    folder = root / f"{kind}-{settings.split}-{fingerprint(config, inputs)}"
-    with Run(folder, config, inputs) as run:
+    identity = statistics_identity(kind, weights, dataset_config, settings, indices, fitted)
+    folder, settings = identity.folder(root), settings_of(kind, settings)
+    with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
             denoiser = load_model(weights)
             assert settings.images != "auto"  # fewstep.artefacts.search_statistics finds the number
             images = checked_images(dataset, settings.split)[: settings.images]
-            estimator = estimates(
+            estimator = estimator_class(kind)(
                 images,
                 None,
                 split=settings.split,

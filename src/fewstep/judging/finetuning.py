@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewstep.calls import AT_MOST, Calls
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.losses.base import Loss
@@ -49,6 +50,19 @@ def series_of(schedule: Schedule, drawn: OnSchedule, loss: Loss, dataset: Datase
         for where, (times, path, probabilities) in places.items()
         if len(times)
     }
+
+
+def validation_calls(steps: int, validations: int, validation: int, training: int) -> Calls:
+    """The network calls of measuring errors at a schedule of so many steps, and at as many times off it at most.
+
+    Args:
+        steps: K.
+        validations: of training; the models before it, of its best validation and after it are measured too.
+        validation: how many validation images there are.
+        training: and how many for training, of which no more are measured.
+    """
+    per_model = validation + min(validation, training)
+    return Calls((validations * validation + 3 * per_model) * 2 * steps, batch=validation, mark=AT_MOST)
 
 
 def denoising_errors(series: Series, denoiser: Denoiser, device: torch.device) -> Errors:

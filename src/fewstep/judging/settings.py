@@ -1,6 +1,6 @@
 """What is measured, and what it is measured with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
@@ -76,6 +76,11 @@ class Evaluation:
             )
         if self.fine_steps < 1:
             raise UserError(f"evaluation.fine_steps is {self.fine_steps}, but must be at least 1.")
+
+    def steps_of(self, solver: str, steps: Iterable[int]) -> list[int]:
+        """Of some K's, those that a solver samples at."""
+        wanted = self.sample_steps.get(solver)
+        return [K for K in steps if wanted is None or K in wanted]
 
 
 @dataclass(frozen=True)

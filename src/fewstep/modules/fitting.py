@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
+from fewstep.calls import AT_MOST, EXACTLY, Calls
 from fewstep.errors import UserError
 from fewstep.modules.checkpoints import AtomicCheckpoints
 from fewstep.modules.loggers import Logging
@@ -46,6 +47,18 @@ def check_fitting(settings: FittingSettings, section: str) -> None:
         raise UserError(f"{section}.learning_rate is {settings.learning_rate}, but must be positive and finite.")
     if not 0 <= settings.ema_decay < 1:
         raise UserError(f"{section}.ema_decay is {settings.ema_decay}, but must lie in [0, 1).")
+
+
+def fitting_calls(settings: FittingSettings, patience: int | None) -> Calls:
+    """The images that training takes; at most, where patience may end it."""
+    stops = patience is not None and validations(settings) > patience
+    images = settings.iterations * settings.batch_size
+    return Calls(0, images, settings.batch_size, AT_MOST if stops else EXACTLY)
+
+
+def validations(settings: FittingSettings) -> int:
+    """How often a training that goes on to its end is validated."""
+    return settings.iterations // max(1, min(settings.validate_every, settings.iterations))
 
 
 class Stopping(EarlyStopping):

@@ -70,6 +70,10 @@ class Objective(ABC):
         """
         raise UserError(f"The objective {self.name!r} has no loss that is differentiable in times.")
 
+    def loss_calls(self, steps: int) -> int:
+        """Network calls per image of one `loss` at so many steps."""
+        return steps
+
     def time_weights(self, statistics: Statistics, schedule: Schedule) -> Tensor | None:
         """∂ value / ∂ e(t_i) for i = 1 … K, float64 [K]: how much the error at each chosen timestep matters.
 

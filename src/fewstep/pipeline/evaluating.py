@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
 from fewstep.decoders import DECODERS
@@ -105,8 +106,22 @@ class Evaluations:
         subject = Subject(weights, files, sampled, depends, labels, untuned_schedules)
         log.info("evaluate    %s", folder)
         fine = self._fine_step_outputs
-        evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed, untuned, fine)
+        self.evaluate(folder, config, subject, fitted, judging, untuned, fine)
         return shared.charge("evaluate", row, folder)
+
+    def evaluate(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        subject: Subject,
+        fitted: Mapping[str, Path],
+        judging: Mapping[str, Path],
+        untuned: Mapping[str, Path],
+        fine: Path | None,
+    ) -> None:
+        """Measure a subject; the results go into a folder."""
+        judge, seed = self.shared.judge, self.config.seed
+        evaluate(folder, config, subject, judge, fitted, judging, seed, untuned, fine)
 
     @cached_property
     def _fine_step_outputs(self) -> Path | None:
@@ -115,13 +130,17 @@ class Evaluations:
         if not evaluation.compared:
             return None
         settings = FineSteps(evaluation.fine_steps, evaluation.compared, evaluation.sample_seeds[0])
-        root = shared.root / "fine_steps"
-        log.info("fine steps  %s", root)
-        path = fine_step_outputs_of(
-            root, shared.weights, shared.dataset, settings, shared.arithmetic, shared.trainer
-        )
+        path = self.make_fine_steps(shared.root / "fine_steps", settings)
         shared.charge("evaluate", None, path.parent)
         return path
+
+    def make_fine_steps(self, root: Path, settings: FineSteps) -> Path:
+        """The file of the untuned model's fine-step outputs."""
+        shared = self.shared
+        log.info("fine steps  %s", root)
+        return fine_step_outputs_of(
+            root, shared.weights, shared.dataset, settings, shared.arithmetic, shared.trainer
+        )
 
     @cached_property
     def _objectives(self) -> dict[str, Configured]:
@@ -166,8 +185,20 @@ class Evaluations:
         folder = shared.folder("evaluate", label, config)
         labels = shared.labels() | {"finetuned": finetuned}
         log.info("evaluate    %s", folder)
-        evaluate_objectives(folder, config, objectives, schedules, statistics, labels, c.seed)
+        self.evaluate_objectives(folder, config, objectives, schedules, statistics, labels)
         return [folder]
+
+    def evaluate_objectives(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        objectives: Mapping[str, Configured],
+        schedules: Mapping[str, Mapping[int, Path]],
+        statistics: Mapping[str, Path],
+        labels: Mapping[str, Any],
+    ) -> None:
+        """The objectives' values of schedules; the results go into a folder."""
+        evaluate_objectives(folder, config, objectives, schedules, statistics, labels, self.config.seed)
 
     def _judging(self, weights: Path, schedules: Sequence[Path] | None) -> dict[str, Path]:
         """Decoder → the statistics with which it judges a model, `optimal` variances fitted behind the search."""
@@ -194,5 +225,17 @@ class Evaluations:
         folder = shared.folder("evaluate", "reference", config)
         labels = shared.labels() | {"finetuned": False}
         log.info("evaluate    %s", folder)
-        evaluate_reference(folder, config, shared.judge, shared.dataset, fitted, judging, labels, c.seed)
+        self.evaluate_reference(folder, config, fitted, judging, labels)
         return folder
+
+    def evaluate_reference(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        fitted: Path,
+        judging: Mapping[str, Path],
+        labels: Mapping[str, Any],
+    ) -> None:
+        """What all are compared with; the results go into a folder."""
+        shared = self.shared
+        evaluate_reference(folder, config, shared.judge, shared.dataset, fitted, judging, labels, self.config.seed)

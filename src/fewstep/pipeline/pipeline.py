@@ -38,12 +38,16 @@ class Pipeline:
 
     def __init__(self, config: Config, build: Callable[[Any], Any]) -> None:
         self.config = config
-        self.shared = Shared(config, build)
+        self.assemble(build)
+        self.reported: Path | None = None
+        self._check()
+
+    def assemble(self, build: Callable[[Any], Any]) -> None:
+        """Make the parts; nothing is run yet."""
+        self.shared = Shared(self.config, build)
         self.searches = Searches(self.shared)
         self.tunings = Tunings(self.shared, self.searches)
         self.evaluations = Evaluations(self.shared, self.searches, self.tunings)
-        self.reported: Path | None = None
-        self._check()
 
     def _check(self) -> None:
         """Build everything once, so that a wrong setting ends the run before any work is done."""

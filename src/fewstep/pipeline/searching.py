@@ -1,7 +1,7 @@
 """Stage search in a run: every schedule optimizer's schedules, under every variance kind that they depend on."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from fewstep.artefacts.statistics import split_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective
+from fewstep.search.base import Search
 from fewstep.shared import Shared
 from fewstep.stages.search import schedule_file, search
 
@@ -131,18 +132,23 @@ class Searches:
             labels["variance"] = variance
         folder = self.shared.folder("search", label, config)
         log.info("search      %s", folder)
-        search(
-            folder,
-            config,
-            name,
-            provenance,
-            objective,
-            find,
-            statistics,
-            weights,
-            steps,
-            c.seed,
-            labels,
-        )
+        self.search(folder, config, name, provenance, objective, find, statistics, weights, steps, labels)
         self._behind[folder] = [*(path.parent for path, _ in statistics.values()), folder]
         return folder
+
+    def search(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        name: str,
+        provenance: Mapping[str, Any],
+        objective: Objective | None,
+        find: Search,
+        statistics: Mapping[str, tuple[Path, Callable[[Path], Any]]],
+        weights: Path,
+        steps: Sequence[int],
+        labels: Mapping[str, Any],
+    ) -> None:
+        """Find schedules and write them into a folder."""
+        seed = self.config.seed
+        search(folder, config, name, provenance, objective, find, statistics, weights, steps, seed, labels)

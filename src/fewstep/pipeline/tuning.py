@@ -3,18 +3,17 @@
 Round r searches the schedule of the XX"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.judging.rounds import FINETUNE, SEARCH
-from fewstep.objectives.base import Objective, Statistics
+from fewstep.objectives.base import Objective
 from fewstep.pipeline.searching import Searches
-from fewstep.run import read_record
 from fewstep.shared import Shared
 from fewstep.stages.finetune import WHICH, Finetuning, finetune, network_of
 from fewstep.stages.rounds import PhaseFiles, judge_rounds
@@ -137,7 +136,7 @@ class Tunings:
             return Tuned(name, steps, rounds, tuned, schedule, schedule, tuned, [tuned])
         made, runs = self._alternated(name, steps, rounds)
         folder = self._judged(name, steps, rounds, made)
-        kept = int(read_record(folder)["facts"]["kept"])
+        kept = int(self.shared.facts(folder)["kept"])
         best = made[max(0, 2 * kept - 1)]  # what round `kept` trained; the first search's, untuned, for 0
         runs = list(dict.fromkeys([*runs, folder]))
         return Tuned(name, steps, rounds, best.weights, best.schedule, schedule, folder, runs)
@@ -164,7 +163,7 @@ class Tunings:
                     PhaseFiles(number, phase, model, schedule, {k: path for k, (_, path) in statistics.items()})
                 )
                 runs += [path.parent for paths in statistics.values() for path in paths]
-            if not read_record(tuned)["facts"]["improved"]:
+            if not self.shared.facts(tuned)["improved"]:
                 break
             weights = tuned
         return made, runs
@@ -193,8 +192,20 @@ class Tunings:
         folder = shared.folder("finetune", f"{name}-k{steps:03d}-rounds{rounds}", config)
         log.info("finetune    %s", folder)
         labels = shared.labels(row) | {"steps": steps}
-        judge_rounds(folder, config, self._objective(name), made, rounds, shared.logging, c.seed, labels)
+        self.judge_rounds(folder, config, self._objective(name), made, rounds, labels)
         return shared.charge("finetune", row, folder)
+
+    def judge_rounds(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        objective: Objective,
+        made: Sequence[PhaseFiles],
+        rounds: int,
+        labels: Mapping[str, Any],
+    ) -> None:
+        """Find the best of the rounds; the results go into a folder."""
+        judge_rounds(folder, config, objective, made, rounds, self.shared.logging, self.config.seed, labels)
 
     def _objective(self, name: str) -> Objective:
         """That of a schedule optimizer which has one."""
@@ -207,9 +218,7 @@ class Tunings:
         """The name of the runs of a round in folders."""
         return f"{name}-k{steps:03d}" + (f"-round{number}of{rounds}" if rounds > 1 else "")
 
-    def _trained(
-        self, name: str, steps: int, rounds: int, number: int, weights: Path, schedule: Path
-    ) -> Path:
+    def _trained(self, name: str, steps: int, rounds: int, number: int, weights: Path, schedule: Path) -> Path:
         """The folder of the model that training makes of weights in one of so many rounds."""
         c, shared = self.config, self.shared
         assert self.settings is not None
@@ -228,27 +237,41 @@ class Tunings:
         }
         folder = shared.folder("finetune", self._label(name, steps, rounds, number), config)
 
-        def statistics() -> Statistics:
+        def statistics() -> dict[str, Path]:
             kinds = () if objective is None else objective.needs
             at = shared.judged_at([schedule])
             mine = None if weights == shared.weights else row
-            return {
-                kind: load_statistics(kind)(shared.fitted_statistics(kind, weights, at, mine)) for kind in kinds
-            }
+            return {kind: shared.fitted_statistics(kind, weights, at, mine) for kind in kinds}
 
         log.info("finetune    %s", folder)
+        labels = shared.labels(row) | {"steps": steps}
+        self.finetune(folder, config, settings, schedule, objective, statistics, weights, labels)
+        return shared.charge("finetune", row, folder)
+
+    def finetune(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        settings: Finetuning,
+        schedule: Path,
+        objective: Objective | None,
+        statistics: Callable[[], Mapping[str, Path]],
+        weights: Path,
+        labels: Mapping[str, Any],
+    ) -> None:
+        """Tune weights to a schedule into a folder; `statistics` finds files that times may be drawn by."""
+        shared = self.shared
         finetune(
             folder,
             config,
             settings,
             schedule,
             objective,
-            statistics,
+            lambda: {kind: load_statistics(kind)(path) for kind, path in statistics().items()},
             weights,
             shared.dataset,
             shared.trainer,
             shared.logging,
-            c.seed,
-            shared.labels(row) | {"steps": steps},
+            self.config.seed,
+            labels,
         )
-        return shared.charge("finetune", row, folder)

@@ -1,12 +1,13 @@
 """What every search offers, and the grid that fixed rules round to. A new search is one file with `__call__`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from fewstep.calls import ABOUT, Calls
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
@@ -44,6 +45,26 @@ class Search(Protocol):
         ...
 
 
+@runtime_checkable
+class StatesCalls(Protocol):
+    """A search that says what it costs."""
+
+    def network_calls(
+        self, objective: Objective | None, process: Process, images: Mapping[str, int], steps: Sequence[int]
+    ) -> Calls:
+        """The network calls of a search for `steps`; `images` is how many each kind of statistics is of."""
+        ...
+
+
+def search_calls(
+    find: Search, objective: Objective | None, process: Process, images: Mapping[str, int], steps: Sequence[int]
+) -> Calls:
+    """The network calls of a search; one that does not state them is taken to make none."""
+    if isinstance(find, StatesCalls):
+        return find.network_calls(objective, process, images, steps)
+    return Calls(mark=ABOUT)
+
+
 class FixedRule(ABC):
     """A search that looks at the process alone; subclasses give `positions`."""
 
@@ -69,6 +90,12 @@ class FixedRule(ABC):
             K: Schedule.on_grid([0, *distinct_indices(self.positions(process, K), process.T)], process, provenance)
             for K in steps
         }
+
+    def network_calls(
+        self, objective: Objective | None, process: Process, images: Mapping[str, int], steps: Sequence[int]
+    ) -> Calls:
+        """None."""
+        return Calls()
 
     @abstractmethod
     def positions(self, process: Process, K: int) -> Tensor:

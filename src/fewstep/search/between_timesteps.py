@@ -6,11 +6,14 @@ e(t_{n+1}) − e(t_n), on the same images and noises; so is the slope from the c
 of a bump whose top is flat there.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fewstep.calls import Calls
 from fewstep.denoiser import Denoiser
 from fewstep.search.base import LARGEST_NOISE_LEVEL
 from fewstep.search.free_gaps import log_snr_ends
@@ -49,6 +52,16 @@ class BetweenTimesteps:
         """The times at which the network is wild; a slope that is not finite is."""
         return self.times[~(self.difference <= WILD)].tolist()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What schedules tell of it, JSON-able."""
+        largest = self.difference.max().item()
+        return {
+            "times": self.times.tolist(),
+            "wild": self.wild,
+            "largest_difference": largest if math.isfinite(largest) else None,
+        }
+
 
 def between_timesteps(denoiser: Denoiser, samples: Samples, levels: int) -> BetweenTimesteps:
     """Compare the slopes at `CELLS` cells, even in log-SNR between σ̄_0 and T, at most a noise level of 80.
@@ -63,6 +76,11 @@ def between_timesteps(denoiser: Denoiser, samples: Samples, levels: int) -> Betw
     slopes = [_slopes(denoiser, samples, int(n)) for n in cells]
     middles = (cells.double() + 0.5) / process.T
     return BetweenTimesteps(middles, *torch.tensor(slopes, dtype=torch.float64).unbind(1))
+
+
+def most_calls(samples: int) -> Calls:
+    """The network calls of `between_timesteps`, where the grid has so many cells."""
+    return Calls(2 * CELLS * samples, CELLS * samples, batch=samples)
 
 
 def _slopes(denoiser: Denoiser, samples: Samples, n: int) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewstep.calls import Calls
 from fewstep.errors import UserError
 
 # With the usual (0.9, 0.999) the first large slopes of a short descent carry gaps to nothing, and keep them there.
@@ -45,6 +46,17 @@ class Descent:
     warmup: int
     validate_every: int
     patience: int
+
+    def most_calls(self, per_image: int, batch: int, validation: int) -> Calls:
+        """The network calls of a descent that no patience stops, for a loss of so many calls per image.
+
+        Args:
+            per_image: network calls of the loss per image.
+            batch: images per iteration.
+            validation: images of a validation; there is one at the start, on the way, and at the end.
+        """
+        validations = 1 + -(-self.iterations // self.validate_every)
+        return Calls(validations * validation * per_image, self.iterations * batch * per_image, batch)
 
     def rate(self, iteration: int) -> float:
         """The learning rate of an iteration, counted from 0."""

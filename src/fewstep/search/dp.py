@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewstep.calls import Calls
 from fewstep.costs import CostTable, check_costs, check_first_pairs
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
@@ -227,6 +228,12 @@ class Dp:
         if objective.linearised:
             return {K: self._linearised(objective, statistics, denoiser, first) for K, first in schedules.items()}
         return schedules
+
+    def network_calls(
+        self, objective: Objective | None, process: Process, images: Mapping[str, int], steps: Sequence[int]
+    ) -> Calls:
+        """None: objectives have tables and values of statistics."""
+        return Calls()
 
     def _best(
         self, objective: Objective, table: CostTable, process: Process, steps: Sequence[int]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fewstep.calls import Calls
 from fewstep.cores import spread
 from fewstep.data.base import data_std
 from fewstep.denoiser import Denoiser
@@ -25,7 +26,7 @@ from fewstep.objectives.base import Objective, Statistics
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.base import check_steps
-from fewstep.search.between_timesteps import between_timesteps
+from fewstep.search.between_timesteps import between_timesteps, most_calls
 from fewstep.search.descent import Descended, Descent
 from fewstep.search.free_gaps import FreeGaps, log_snr_ends
 from fewstep.search.optimality_gap import OptimalityGap
@@ -114,11 +115,7 @@ class Gradient:
             log_snr_ends(process, self.levels)
 
     def __call__(
-        self,
-        objective: Objective | None,
-        statistics: Statistics,
-        denoiser: Denoiser,
-        steps: Sequence[int],
+        self, objective: Objective | None, statistics: Statistics, denoiser: Denoiser, steps: Sequence[int]
     ) -> dict[int, Schedule]:
         """The snapped schedules; `provenance["found"]` says what was found out on the way.
 
@@ -131,6 +128,21 @@ class Gradient:
         loss = SampledLoss(objective, denoiser, statistics, self.batch_size, self.seed)
         with frozen(denoiser):
             return _Search(self, loss).schedules(steps)
+
+    def network_calls(
+        self, objective: Objective | None, process: Process, images: Mapping[str, int], steps: Sequence[int]
+    ) -> Calls:
+        """At most: no patience ends a descent, and no two starts are alike."""
+        assert objective is not None
+        free = [K for K in steps if 1 < K < process.T]
+        batch, validation = min(self.batch_size, images[SAMPLES]), images[VALIDATION_SAMPLES]
+        ranked = 0 if objective.additive else len(self.starts) * batch
+        calls = most_calls(batch).at_most() if free else Calls()
+        for per_image in map(objective.loss_calls, free):
+            calls += Calls(per_image * (ranked + validation))  # dp's schedule
+            for _ in self.starts[: self.descents]:
+                calls += self.descent.most_calls(per_image, batch, validation) + Calls(per_image * validation)
+        return calls
 
 
 @dataclass(frozen=True)
@@ -182,12 +194,7 @@ class _Search:
                 "dp.",
                 ", ".join(f"{time:.4f}" for time in found.wild),
             )
-        largest = found.difference.max().item()
-        return {
-            "times": found.times.tolist(),
-            "wild": found.wild,
-            "largest_difference": largest if math.isfinite(largest) else None,
-        }
+        return found.facts
 
     def _starts(self, K: int, best: Schedule | None) -> list[_Start]:
         """Every start with a finite score."""
@@ -271,9 +278,7 @@ class _Search:
             log.warning(
                 "The gradient search ended in a local minimum for %d steps: its schedule costs %.1f ± %.1f %% "
                 "more than dp's.",
-                K,
-                100 * gap.value,
-                100 * gap.standard_error,
+                *(K, 100 * gap.value, 100 * gap.standard_error),
             )
         return {
             "dp": {"score": of_best.mean().item()},

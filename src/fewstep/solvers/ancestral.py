@@ -38,6 +38,10 @@ class Ancestral:
     def _model_variance(self) -> Variance:
         return self._statistics[KIND].variance(self.variance) if self._statistics else make_variance(self.variance)
 
+    def network_calls(self, steps: int) -> int:
+        """One per step."""
+        return steps
+
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None
     ) -> Iterator[Step]:

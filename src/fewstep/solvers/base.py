@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from fewstep.calls import ABOUT, Calls
 from fewstep.denoiser import Denoiser
 from fewstep.noise import Noise
 from fewstep.objectives.base import Statistics
@@ -52,6 +53,22 @@ class Solver(Protocol):
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None
     ) -> Iterator[Step]: ...
+
+
+@runtime_checkable
+class StatesCalls(Protocol):
+    """A solver that says what it costs."""
+
+    def network_calls(self, steps: int) -> int:
+        """Network calls per image over a schedule of so many steps, exactly."""
+        ...
+
+
+def solver_calls(solver: Solver, steps: int) -> Calls:
+    """The network calls of a solver per image; about one per step where it does not state them."""
+    if isinstance(solver, StatesCalls):
+        return Calls(solver.network_calls(steps))
+    return Calls(steps, mark=ABOUT)
 
 
 class NothingToFit:

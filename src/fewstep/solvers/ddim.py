@@ -29,6 +29,10 @@ class Ddim(NothingToFit):
         self.eta = eta
         self.adds_noise = eta > 0
 
+    def network_calls(self, steps: int) -> int:
+        """One per step."""
+        return steps
+
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None
     ) -> Iterator[Step]:

@@ -31,6 +31,10 @@ class Dpmpp2M(NothingToFit):
     name = "dpmpp_2m"
     adds_noise = False
 
+    def network_calls(self, steps: int) -> int:
+        """One per step."""
+        return steps
+
     def __call__(
         self, denoiser: Denoiser, schedule: Schedule, noise: Noise, label: Tensor | None = None
     ) -> Iterator[Step]:

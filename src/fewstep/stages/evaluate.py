@@ -1,7 +1,7 @@
 """Stage evaluate: bits/dim and Fréchet distance of schedules, one row of `results.csv` per number."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewstep.artefacts.fine_steps import load_fine_step_outputs
 from fewstep.artefacts.statistics import load_statistics
+from fewstep.calls import Calls
 from fewstep.data.base import Dataset
 from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
@@ -18,13 +19,13 @@ from fewstep.files import write_atomically
 from fewstep.judging.frechet import floor_row, sample_rows
 from fewstep.judging.health import wiener_row
 from fewstep.judging.likelihood import Likelihood
-from fewstep.judging.settings import Judge
+from fewstep.judging.settings import Evaluation, Judge
 from fewstep.judging.steps_within import steps_within_rows
 from fewstep.results import Result, write_results
 from fewstep.run import Run
-from fewstep.sampling import sample, to_grey_levels
+from fewstep.sampling import sample, sampling_calls, to_grey_levels
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import device_of
+from fewstep.solvers.base import Solver, device_of, solver_calls
 from fewstep.statistics.denoising_error import DenoisingError
 from fewstep.statistics.interpolation import interpolated
 from fewstep.weights import MODEL, WEIGHTS, load_model
@@ -159,11 +160,9 @@ def _sampling_part(
     folder: Path, subject: Subject, judge: Judge, denoiser: Denoiser, solver: str, fine_images: Tensor | None
 ) -> list[Result]:
     rows = []
-    wanted = judge.settings.sample_steps.get(solver)
-    for K, path in subject.schedule_files[subject.sampled_variance].items():
-        if wanted is not None and K not in wanted:
-            continue
-        schedule = Schedule.load(path)
+    files = subject.schedule_files[subject.sampled_variance]
+    for K in judge.settings.steps_of(solver, files):
+        schedule = Schedule.load(files[K])
         for number, seed in enumerate(judge.settings.sample_seeds):
             compared = fine_images if number == 0 else None
             rows += sample_rows(judge, denoiser, solver, schedule, seed, subject.labels, compared)
@@ -172,6 +171,18 @@ def _sampling_part(
         images = sample(denoiser, judge.solvers[solver], schedule, indices, seed, judge.shape)
         _save_samples(samples_file(folder, solver, K), to_grey_levels(images, judge.levels))
     return rows
+
+
+def evaluation_calls(settings: Evaluation, solvers: Mapping[str, Solver], steps: Collection[int]) -> Calls:
+    """The network calls of `evaluate`, for the K's of the schedules that are sampled from."""
+    calls = Calls()
+    for name, solver in solvers.items():
+        for K in settings.steps_of(name, steps):
+            per_image = solver_calls(solver, K)
+            judged = sampling_calls(settings.samples, len(settings.sample_seeds) * per_image.total)
+            pictured = sampling_calls(settings.pictured, per_image.total)
+            calls += replace(judged + pictured, mark=per_image.mark)
+    return calls
 
 
 def _save_samples(path: Path, images: Tensor) -> None:

@@ -189,6 +189,11 @@ def finetune(
         )
 
 
+def drawn_evenly(settings: Finetuning) -> bool:
+    """Whether times are drawn alike: a loss that weighs the steps itself is their sum when they are."""
+    return settings.times == "uniform" or settings.loss.weighs_steps
+
+
 def _times(
     settings: Finetuning,
     schedule: Schedule,
@@ -196,8 +201,8 @@ def _times(
     statistics: Callable[[], Statistics],
     denoiser: Denoiser,
 ) -> OnSchedule:
-    if settings.times == "uniform" or objective is None or settings.loss.weighs_steps:
-        return OnSchedule.uniform(schedule)  # a loss that weighs the steps itself is their sum when drawn evenly
+    if objective is None or drawn_evenly(settings):
+        return OnSchedule.uniform(schedule)
     time_weights = objective.time_weights(statistics(), schedule)
     return (
         OnSchedule.uniform(schedule)

@@ -8,16 +8,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from fewstep.calls import Calls
 from fewstep.data.base import Dataset, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
-from fewstep.modules.fitting import check_fitting, fit
+from fewstep.modules.fitting import check_fitting, fit, fitting_calls, validations
 from fewstep.modules.loggers import Logging
 from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
 from fewstep.run import Run
 from fewstep.solvers.base import device_of
 from fewstep.weights import save_model
+
+VALIDATION_TIMES = 32
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,17 @@ class Pretraining:
     def __post_init__(self) -> None:
         check_fitting(self, "pretrain")
 
+    @property
+    def calls(self) -> Calls:
+        """The network calls of training, all of which is run."""
+        return fitting_calls(self, patience=None)
 
-def validation_times(denoiser: Denoiser, n: int = 32) -> torch.Tensor:
+    def validation_calls(self, T: int, images: int) -> Calls:
+        """The network calls of validating on so many images, on a grid of T, on the way and at the end."""
+        return Calls((validations(self) + 1) * images * min(VALIDATION_TIMES, T), batch=images)
+
+
+def validation_times(denoiser: Denoiser, n: int = VALIDATION_TIMES) -> torch.Tensor:
     """Up to `n` times of the grid, evenly spread from t_1 to t_T, float64."""
     T = denoiser.process.T
     return denoiser.process.grid[torch.linspace(1, T, min(n, T)).round().long()]

@@ -76,6 +76,11 @@ class DenoisingErrorEstimator:
         self.fitted_split = split if fitted is None else fitted.fitted_split
         self._decoder_variances: Tensor | None = None
 
+    @staticmethod
+    def network_calls(images: int, timesteps: int) -> int:
+        """One per image and timestep."""
+        return images * timesteps
+
     def __len__(self) -> int:
         return len(self.indices)
 

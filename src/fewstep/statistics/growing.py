@@ -14,6 +14,7 @@ from fewstep.statistics.joining import joined_images, joined_timesteps, selected
 from fewstep.statistics.refinement import refine
 
 FIRST_IMAGES = 32
+TYPICAL_IMAGES = 128  # in the end, at the standard error that is asked for by default
 
 
 class GrowingStatistics:

@@ -32,6 +32,7 @@ from fewstep.statistics.interpolation import interpolated
 
 FIRST = 16  # timesteps before the first checks
 WHOLE = 50  # a grid of at most so many timesteps is measured whole
+TYPICAL = 40  # timesteps in the end, on a longer one: 33 are measured before anything is known
 OF_PARENT, OF_NEIGHBOUR = 0.25, 0.5  # the least errors, of the gap's that was divided and of the gaps beside
 LARGEST = 1e3  # a relative error of more, or of a cost of 0, is as good as no knowledge
 WORTH_A_CHECK = 0.3  # the least margin, of that of the gap that matters most
@@ -122,6 +123,11 @@ def refine(
             return Refined(measured, largest)
         checks = {gap: _middle(process, gap) for gap in _worth_a_check(bounds, tolerance)}
         before = after
+
+
+def expected_timesteps(T: int) -> int:
+    """About how many timesteps of a grid are measured, exactly where it is measured whole."""
+    return T if T <= WHOLE else TYPICAL
 
 
 def even_in_log_snr(process: Process, n: int) -> list[int]:

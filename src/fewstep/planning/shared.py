@@ -1,0 +1,165 @@
+"""What stages share, counted: weights and statistics that are not made get the names of runs that would make them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fewstep.artefacts.identity import Identity
+from fewstep.artefacts.search_statistics import Purpose, search_statistics_identity
+from fewstep.artefacts.statistics import (
+    FILE,
+    StatisticsSettings,
+    settings_of,
+    statistics_calls,
+    statistics_identity,
+)
+from fewstep.calls import ABOUT, Calls
+from fewstep.config import Config
+from fewstep.denoiser import Denoiser
+from fewstep.planning.ledger import Ledger, Line
+from fewstep.planning.networks import Networks
+from fewstep.record import COMPLETE
+from fewstep.run import fingerprint, read_record
+from fewstep.shared import Shared, visited
+from fewstep.statistics.growing import TYPICAL_IMAGES
+from fewstep.statistics.refinement import expected_timesteps
+
+STATISTICS = "statistics"  # the stages of the table that measure some begin so
+
+
+class PlannedShared(Shared):
+    """`Shared` that writes runs into a ledger instead of making them; nothing is written to a disk.
+
+    What a run that is not made would say of itself, or of its files, is kept here for those that ask.
+
+    Args:
+        config: the configuration, resolved.
+        build: instantiates a node of it.
+        networks: measures the networks.
+        ledger: receives the lines.
+
+    Attributes:
+        steps: schedule file → K.
+        images: statistics file → of how many images.
+        expected: run → the facts that its readers are told where it is not complete.
+        tuned: the folders of tuned models. They may be the untuned one, or a round may not be reached, so that
+            what is measured of them is a bound.
+    """
+
+    def __init__(self, config: Config, build: Callable[[Any], Any], networks: Networks, ledger: Ledger) -> None:
+        super().__init__(config, build)
+        self.networks, self.ledger = networks, ledger
+        self.steps: dict[Path, int] = {}
+        self.images: dict[Path, int] = {}
+        self.expected: dict[Path, Mapping[str, Any]] = {}
+        self.tuned: set[Path] = set()
+        self._sizes: dict[str, int] = {}
+        self._guesses_images = False
+
+    @cached_property
+    def model(self) -> Denoiser:
+        """The model as it is before training."""
+        model: Denoiser = self.build(self.config.model)
+        return model
+
+    def size(self, split: str) -> int:
+        """How many images a split has."""
+        if split not in self._sizes:
+            self._sizes[split] = len(self.dataset.images(split))
+        return self._sizes[split]
+
+    def plan(
+        self,
+        stage: str,
+        folder: Path,
+        calls: Calls,
+        *,
+        trainable: Mapping[str, Any] | None = None,
+        trains: bool = False,
+        recorded: bool = True,
+    ) -> None:
+        """Write down what a run takes; of a complete one, what it took."""
+        complete = (folder / COMPLETE).is_file()
+        if complete and recorded:
+            calls = calls.counted(read_record(folder)["network_calls"])
+        network = self.networks.of(self.config, self.dataset.shape, trainable)
+        self.ledger.add(Line(stage, folder, calls, network, trains, recorded, complete))
+
+    def pretrain(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Count the training of the model."""
+        self.plan("pretrain", folder, self.pretraining.calls, trains=True)
+        validation = self.pretraining.validation_calls(self.model.process.T, self.size("validation"))
+        self.plan("pretrain, validation", folder, validation, recorded=False)
+
+    def facts(self, folder: Path) -> Mapping[str, Any]:
+        """What a run says of itself, or is expected to."""
+        if (folder / COMPLETE).is_file():
+            return super().facts(folder)
+        facts = self.expected[folder]
+        self._guesses_images |= "images" in facts
+        return facts
+
+    def grow_statistics(self, kind: str, weights: Path, purpose: Purpose) -> Path:
+        """Count the statistics that are measured as far as a search needs them: roughly, unless that is whole."""
+        settings, T = self.statistics, self.model.process.T
+        identity = search_statistics_identity(kind, weights, self.config.dataset, settings, purpose)
+        asked = TYPICAL_IMAGES if settings.images == "auto" else settings.images
+        timesteps = expected_timesteps(T) if settings.timesteps == "auto" else T
+        images = self._images(asked, settings.split)
+        calls = statistics_calls(kind, images, timesteps)
+        if timesteps < T or settings.images == "auto":
+            calls = replace(calls, mark=ABOUT)
+        folder = self.folder_of(self.root / "statistics", identity)
+        self.expected[folder] = {"images": images}
+        return self._statistics_file(folder, settings.split, weights, calls, images)
+
+    def measure_statistics(
+        self,
+        kind: str,
+        weights: Path,
+        settings: StatisticsSettings,
+        schedules: Sequence[Path] | None,
+        fitted: Path | None,
+    ) -> Path:
+        """Count statistics; where the schedules are not found yet, at no more timesteps than they can have."""
+        guessed = self._guesses_images and settings.split == self.statistics.split
+        settings, timesteps = settings_of(kind, settings), self.model.process.T
+        known = schedules is None or all(path.is_file() for path in schedules)
+        indices = visited(schedules) if known else None
+        identity = statistics_identity(kind, weights, self.config.dataset, settings, indices, fitted)
+        if indices is not None:
+            timesteps = len(indices)
+        elif schedules is not None:
+            identity = replace(identity, config=dict(identity.config) | {"schedules": sorted(map(str, schedules))})
+            timesteps = min(timesteps, 1 + sum(self.steps[path] - 1 for path in schedules))  # all of them end at T
+        assert settings.images != "auto"
+        images = self._images(settings.images, settings.split)
+        calls = statistics_calls(kind, images, timesteps)
+        if not known and len(schedules or ()) > 1:
+            calls = calls.at_most()
+        if guessed and calls.total:
+            calls = replace(calls, mark=ABOUT)
+        folder = self.folder_of(self.root / "statistics", identity)
+        return self._statistics_file(folder, settings.split, weights, calls, images)
+
+    def _statistics_file(self, folder: Path, split: str, weights: Path, calls: Calls, images: int) -> Path:
+        calls = replace(calls, batch=min(self.statistics.batch_size, images))
+        if weights in self.tuned and calls.total:
+            calls = calls.at_most()
+        self.plan(f"{STATISTICS}, {split}", folder, calls)
+        self.images[folder / FILE] = images
+        return folder / FILE
+
+    def _images(self, asked: Any, split: str) -> int:
+        return self.size(split) if asked is None else min(int(asked), self.size(split))
+
+    @staticmethod
+    def folder_of(root: Path, identity: Identity) -> Path:
+        """An artefact's folder; where it reads files that are not made yet, a name of its own that no folder has."""
+        made = all(path.is_file() for path in identity.inputs.values())
+        if made and any(root.glob(f"{identity.prefix}-*")):  # else there is no need to hash the inputs
+            return identity.folder(root)
+        inputs = {name: str(path) for name, path in identity.inputs.items()}
+        return root / f"{identity.prefix}-planned-{fingerprint({**identity.config, 'inputs': inputs})}"
