@@ -9,8 +9,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from traceback import walk_tb
 from tempfile import TemporaryDirectory
+from traceback import walk_tb
 from typing import Any
 
 import hydra
@@ -113,9 +113,9 @@ COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
     "plan": (
         _plan,
         "fewstep plan [setting=value …]\n\n"
-        "Prints what `fewstep` with the same settings would cost, stage by stage: network calls, FLOPs, memory and\n"
-        "time on this device, measured on a few batches; what is complete already is marked. A sweep's jobs are\n"
-        "added up, what they share once. Nothing is run, and nothing is written to outputs/.",
+        "Prints what `fewstep` with the same settings would cost, stage by stage: network calls, FLOPs, memory\n"
+        "and time on this device, from a timing of a few batches; and how many runs are complete already. The\n"
+        "jobs of a sweep are added up, what they share once. Nothing is run or written.",
     ),
 }
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from fewstep import UserError
 from fewstep.__main__ import build
+from fewstep.calls import Calls
 from fewstep.config import Config
 from fewstep.noise import Noise
 from fewstep.process import Process
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Solver, initial_state
+from fewstep.solvers.base import Solver, initial_state, solver_calls
 from fewstep.variance import VARIANCES
 
 T = 24  # of the grids here
@@ -46,6 +47,7 @@ def test_every_solver_goes_from_the_prior_to_a_finite_image_in_k_steps(
             calls = tiny.denoiser.calls - calls
             start = initial_state(tiny.denoiser, schedule, noise)
             first = tiny.denoiser(start, schedule.times[-1]).x0
+        assert solver_calls(solver, K) == Calls(calls)
         assert calls >= K
         times = schedule.times.flip(0).tolist()
         assert [(step.t, step.s) for step in steps] == [*itertools.pairwise(times)]

@@ -8,13 +8,16 @@ from typing import NamedTuple
 from fewstep.calls import Calls
 from fewstep.planning.network import Network, Spending
 
+STATISTICS = "statistics"
+ORDER = ("pretrain", STATISTICS, "search", "finetune", "fine steps", "evaluate")
+
 
 @dataclass(frozen=True)
 class Line:
     """Network calls of one run.
 
     Attributes:
-        stage: what they are called in the table.
+        stage: their row of the table: one of `ORDER`, and behind a comma what tells it from others of it.
         folder: of the run, which names it.
         calls: how many.
         network: whose.
@@ -59,11 +62,11 @@ class Ledger:
 
     Attributes:
         lines: (stage, folder) → line.
-        shared: how often a job asked for a line that another one had asked for.
+        shared: the runs that more than one job asked for.
     """
 
     lines: dict[tuple[str, Path], Line] = field(default_factory=dict)
-    shared: int = 0
+    shared: set[Path] = field(default_factory=set)
 
     def add(self, line: Line) -> None:
         """Write a line down, once."""
@@ -71,14 +74,15 @@ class Ledger:
 
     def update(self, other: "Ledger") -> None:
         """Write another job's lines down; those that are here already are shared with it."""
-        self.shared += sum(line.recorded for key, line in other.lines.items() if key in self.lines)
+        self.shared |= {folder for stage, folder in other.lines.keys() & self.lines.keys()}
         for line in other.lines.values():
             self.add(line)
 
     @property
     def stages(self) -> list[str]:
-        """The stages, in the order in which jobs come to them."""
-        return list(dict.fromkeys(line.stage for line in self.lines.values()))
+        """The stages of the table, in the order of the pipeline's."""
+        stages = dict.fromkeys(line.stage for line in self.lines.values())
+        return sorted(stages, key=lambda stage: ORDER.index(stage.partition(",")[0]))
 
     def total(self, stages: Collection[str] | None = None, *, left: bool = False) -> Total:
         """Of some stages, or of all; of what is `left` to do where complete runs are not to count."""

@@ -19,6 +19,7 @@ from fewstep.trainable.base import trained_parameters
 
 BUDGET = 1.0  # seconds of one timed batch; a slower network is timed on fewer images, at least on one
 REPEATS = 3
+GROWTH = 4  # of the number of images, from one on
 ADAM = 2  # moments per trained weight
 
 
@@ -89,6 +90,11 @@ class Network:
         self.weight_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
         self.trained_bytes = self.weight_bytes * trained_parameters(denoiser) // max(1, self.parameters)
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether training changes every weight."""
+        return self.trained_bytes == self.weight_bytes
+
     def spending(self, calls: Calls, *, trains: bool) -> Spending:
         """What calls take. Training also holds the averaged weights, gradients, and Adam's moments."""
         if not calls.total:
@@ -140,11 +146,10 @@ class Network:
         """FLOPs of one image; seconds and bytes of as many, up to `most`, as the budget and the memory allow."""
         try:
             operations = flops(lambda: work(1))  # the first pass is slower than others, so that it is not timed
-            alone = self._seconds(work, 1)
-            images = self._fitting(work, max(1, min(most, int(BUDGET / alone))))
+            images, seconds = self._as_many(work, most)
             size = peak_bytes(lambda: work(images), self.device)
-            repeats = REPEATS if alone < BUDGET else 1
-            seconds = statistics.median(self._seconds(work, images) for _ in range(repeats))
+            if seconds < BUDGET:
+                seconds = statistics.median(self._seconds(work, images) for _ in range(REPEATS))
         except torch.OutOfMemoryError:
             raise UserError(
                 f"Not even one image passes through the network in the memory of {self.device}; take another "
@@ -152,16 +157,16 @@ class Network:
             ) from None
         return PerImage(operations, seconds / images, max(0, size - gradient_bytes) / images, images)
 
-    @staticmethod
-    def _fitting(work: Callable[[int], None], images: int) -> int:
-        """The most images of 1, …, `images`, halved again and again, that the memory holds."""
-        while images > 1:
+    def _as_many(self, work: Callable[[int], None], most: int) -> tuple[int, float]:
+        """How many images, up to `most`, budget and memory allow at once, and the seconds that they take."""
+        images, seconds = 1, self._seconds(work, 1)
+        while images < most and GROWTH * seconds < BUDGET:
+            more = min(most, GROWTH * images)
             try:
-                work(images)
-                break
+                images, seconds = more, self._seconds(work, more)
             except torch.OutOfMemoryError:
-                images //= 2
-        return images
+                break
+        return images, seconds
 
     def _seconds(self, work: Callable[[int], None], images: int) -> float:
         self._wait()

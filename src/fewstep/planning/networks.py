@@ -27,8 +27,8 @@ class Networks:
 
     @property
     def all(self) -> list[Network]:
-        """Every network asked for."""
-        return list(self._made.values())
+        """Every network asked for, once."""
+        return list(dict.fromkeys(self._made.values()))
 
     def of(
         self, config: Config, shape: tuple[int, int, int], trainable: Mapping[str, Any] | None = None
@@ -43,7 +43,8 @@ class Networks:
         model = {key: value for key, value in config.model.items() if key != "process"}
         key = fingerprint({"model": model, "trainer": config.trainer, "trainable": trainable, "shape": shape})
         if key not in self._made:
-            self._made[key] = self._make(config, shape, trainable)
+            made = self._make(config, shape, trainable)
+            self._made[key] = self.of(config, shape) if trainable is not None and made.trains_all else made
         return self._made[key]
 
     def _make(self, config: Config, shape: tuple[int, int, int], trainable: Mapping[str, Any] | None) -> Network:

@@ -1,4 +1,4 @@
-"""What stages share, counted: weights and statistics that are not made get the names of runs that would make them."""
+"""What stages share, counted: weights and statistics that are not made have the folders that they would have."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,15 +18,13 @@ from fewstep.artefacts.statistics import (
 from fewstep.calls import ABOUT, Calls
 from fewstep.config import Config
 from fewstep.denoiser import Denoiser
-from fewstep.planning.ledger import Ledger, Line
+from fewstep.planning.ledger import STATISTICS, Ledger, Line
 from fewstep.planning.networks import Networks
 from fewstep.record import COMPLETE
 from fewstep.run import fingerprint, read_record
 from fewstep.shared import Shared, visited
 from fewstep.statistics.growing import TYPICAL_IMAGES
 from fewstep.statistics.refinement import expected_timesteps
-
-STATISTICS = "statistics"  # the stages of the table that measure some begin so
 
 
 class PlannedShared(Shared):
@@ -124,6 +122,7 @@ class PlannedShared(Shared):
         fitted: Path | None,
     ) -> Path:
         """Count statistics; where the schedules are not found yet, at no more timesteps than they can have."""
+        schedules = None if schedules is None else sorted(set(schedules))
         guessed = self._guesses_images and settings.split == self.statistics.split
         settings, timesteps = settings_of(kind, settings), self.model.process.T
         known = schedules is None or all(path.is_file() for path in schedules)
@@ -132,7 +131,7 @@ class PlannedShared(Shared):
         if indices is not None:
             timesteps = len(indices)
         elif schedules is not None:
-            identity = replace(identity, config=dict(identity.config) | {"schedules": sorted(map(str, schedules))})
+            identity = replace(identity, config=dict(identity.config) | {"schedules": [*map(str, schedules)]})
             timesteps = min(timesteps, 1 + sum(self.steps[path] - 1 for path in schedules))  # all of them end at T
         assert settings.images != "auto"
         images = self._images(settings.images, settings.split)
@@ -157,7 +156,7 @@ class PlannedShared(Shared):
 
     @staticmethod
     def folder_of(root: Path, identity: Identity) -> Path:
-        """An artefact's folder; where it reads files that are not made yet, a name of its own that no folder has."""
+        """An artefact's folder; where it reads files that are not made yet, one that no artefact has."""
         made = all(path.is_file() for path in identity.inputs.values())
         if made and any(root.glob(f"{identity.prefix}-*")):  # else there is no need to hash the inputs
             return identity.folder(root)

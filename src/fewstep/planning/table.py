@@ -5,22 +5,22 @@ from rich import box
 from rich.table import Table
 
 from fewstep.calls import ABOUT, Calls
-from fewstep.planning.ledger import Total
+from fewstep.planning.ledger import STATISTICS, Total
 from fewstep.planning.network import Network
 from fewstep.planning.plan import Plan
-from fewstep.planning.shared import STATISTICS
 from fewstep.report.printing import NOTHING, number
 from fewstep.report.terminal import rendered
 
 DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"))
 PREFIXES = ((1e18, " E"), (1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"))
-LEGEND = """\
-A call is one image through the network at one time; ≤ is a bound, ≈ an estimate, and the rest is exact.
-Time is the network's own on one device, from a few batches; the network that judges samples is not counted.
-Validation during training is not in the network_calls of run.json; statistics-only work has no calls."""
-OF_GPU = "Memory: weights, optimizer, averaged weights, and what torch.cuda.max_memory_allocated said of a batch."
-OF_CPU = "Memory: weights, optimizer, averaged weights, and the tensors alive in a batch, added up (an estimate)."
+LEGEND = (
+    "forward, forward + backward: images through the network at one time each; ≤ bounds, ≈ estimates, others exact.",
+    "They are the network_calls of run.json, which does not count the validations during training.",
+    "FLOPs: a multiply-add is two. Time: of the network alone, on one device; what judges samples is not timed.",
+)
+OF_GPU = "Memory: weights, optimizer, averaged weights, and torch.cuda.max_memory_allocated of a batch."
+OF_CPU = "Memory: weights, optimizer, averaged weights, and the tensors alive in a batch, added up: an estimate."
 
 
 def printed(plan: Plan) -> str:
@@ -82,26 +82,26 @@ def _price(total: Total) -> tuple[str, str]:
 
 def _notes(plan: Plan) -> list[str]:
     """How many jobs there are, what was measured, and what the columns mean."""
-    runs, shared = plan.configured.total().runs, plan.configured.shared
+    runs, shared = plan.configured.total().runs, len(plan.configured.shared)
     notes = []
     if plan.jobs > 1:
-        notes.append(f"{plan.jobs} jobs of {runs:,} runs; {shared:,} times a job needs a run of an earlier one.")
-    notes += [_measured(network) for network in plan.networks.all if network.passes]
+        notes.append(f"{plan.jobs} jobs of {runs:,} runs in all, {shared:,} of which several jobs share.")
+    notes += [line for network in plan.networks.all for line in _measured(network) if network.passes]
     gpu = any(network.device.type == "cuda" for network in plan.networks.all)
-    return [*notes, *LEGEND.splitlines(), OF_GPU if gpu else OF_CPU]
+    return [*notes, *LEGEND, OF_GPU if gpu else OF_CPU]
 
 
-def _measured(network: Network) -> str:
+def _measured(network: Network) -> list[str]:
     """A network's parameters, its device, and what its passes took."""
     device = network.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     if device.type == "cpu":
         where += f" ({torch.get_num_threads()} threads)"
     passes = [
-        f"{name} {flops(one.flops)}FLOP an image, {one.batch} images in {duration(one.seconds * one.batch)}"
-        for name, one in network.passes.items()
+        f"  {name}: {flops(one.flops)}FLOP an image; {one.batch} images in {duration(one.seconds * one.batch)}"
+        for name, one in sorted(network.passes.items())
     ]
-    return f"A network of {network.parameters:,} parameters on {where}: {'; '.join(passes)}."
+    return [f"Measured, a network of {network.parameters:,} parameters on {where}:", *passes]
 
 
 def calls(of: Calls, count: int) -> str:
