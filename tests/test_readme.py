@@ -92,6 +92,9 @@ def test_a_command_of_the_readme_does_what_it_says(
     if "--cfg" in words:
         assert "\nschedule_optimizer:\n" in printed
         assert not outputs.exists()
+    elif "plan" in words:
+        assert re.search(r"^pretrain +– +64 ", printed, re.MULTILINE)  # 4 iterations of 16 images
+        assert not outputs.exists()
     elif "stage=search" in words:
         files = [Path(line) for line in printed.splitlines()[1:]]
         assert [Schedule.load(path).steps for path in files] == [4, 8, 16]

@@ -25,6 +25,11 @@ class Estimator(Protocol):
     def measure(self, denoiser: Denoiser, row: int) -> Any: ...
 
 
+def rows_at_once(device: torch.device) -> int:
+    """How many rows are measured side by side, each in the memory of a row."""
+    return min(BLOCK, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
 class StatisticsModule(pl.LightningModule):
     """Runs an estimator's rows through `trainer.predict`."""
 

@@ -18,6 +18,7 @@ from fewstep.artefacts.statistics import (
 from fewstep.calls import ABOUT, Calls
 from fewstep.config import Config
 from fewstep.denoiser import Denoiser
+from fewstep.modules.statistics import rows_at_once
 from fewstep.planning.ledger import STATISTICS, Ledger, Line
 from fewstep.planning.networks import Networks
 from fewstep.record import COMPLETE
@@ -144,7 +145,8 @@ class PlannedShared(Shared):
         return self._statistics_file(folder, settings.split, weights, calls, images)
 
     def _statistics_file(self, folder: Path, split: str, weights: Path, calls: Calls, images: int) -> Path:
-        calls = replace(calls, batch=min(self.statistics.batch_size, images))
+        device = self.networks.of(self.config, self.dataset.shape).device
+        calls = replace(calls, batch=min(self.statistics.batch_size, images) * rows_at_once(device))
         if weights in self.tuned and calls.total:
             calls = calls.at_most()
         self.plan(f"{STATISTICS}, {split}", folder, calls)

@@ -15,7 +15,7 @@ DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"))
 PREFIXES = ((1e18, " E"), (1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"))
 LEGEND = (
-    "forward, forward + backward: images through the network at one time each; ≤ bounds, ≈ estimates, others exact.",
+    "forward, forward + backward: images through the network; ≤ are bounds, ≈ estimates, others exact.",
     "They are the network_calls of run.json, which does not count the validations during training.",
     "FLOPs: a multiply-add is two. Time: of the network alone, on one device; what judges samples is not timed.",
 )
@@ -96,7 +96,8 @@ def _measured(network: Network) -> list[str]:
     device = network.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     if device.type == "cpu":
-        where += f" ({torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        where += f" ({threads} thread{'s' if threads > 1 else ''})"
     passes = [
         f"  {name}: {flops(one.flops)}FLOP an image; {one.batch} images in {duration(one.seconds * one.batch)}"
         for name, one in sorted(network.passes.items())
