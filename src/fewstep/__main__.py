@@ -102,7 +102,12 @@ def _plan() -> None:
     plan = Plan(build)
     with TemporaryDirectory() as nowhere:
         quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
-        sys.argv += [*quiet, f"hydra.run.dir={nowhere}", f"hydra.sweep.dir={nowhere}", "hydra.sweep.subdir=job"]
+        sys.argv += [
+            *quiet,
+            f"hydra.run.dir='{nowhere}'",
+            f"hydra.sweep.dir='{nowhere}'",
+            "hydra.sweep.subdir=job",
+        ]
         _composed(plan.add)
     if plan.jobs:
         print(printed(plan))
