@@ -76,17 +76,15 @@ class Ran:
         self.before = planned(config)
         assert not list(outputs.iterdir())
         self.validated: Counter[str] = Counter()
+        per_image, stage = ValidationError.per_image, "pretrain"
+
+        def counted(error: ValidationError, *arguments: Any) -> torch.Tensor:
+            self.validated[stage] += len(error.images) * len(error.times)
+            return per_image(error, *arguments)
+
         with pytest.MonkeyPatch.context() as patch:
-            per_image = ValidationError.per_image
-
-            def counted(error: ValidationError, *arguments: Any) -> torch.Tensor:
-                self.validated["pretrain" if error.path is None and stage == "pretrain" else "finetune"] += len(
-                    error.images
-                ) * len(error.times)
-                return per_image(error, *arguments)
-
             patch.setattr(ValidationError, "per_image", counted)
-            pipeline, stage = Pipeline(config, build), "pretrain"
+            pipeline = Pipeline(config, build)
             assert pipeline.shared.weights.is_dir()
             stage = "finetune"
             pipeline.run()
@@ -109,7 +107,7 @@ def test_counts_that_are_certain_are_what_the_runs_record(ran: Ran) -> None:
     found, sure = recorded(ran.outputs), expected(ran.before, EXACTLY)
     for stage in ("pretrain", "fine steps", "evaluate"):
         assert sure[stage] == found[stage] > 0
-    # Of the untuned model all 12 timesteps, and for the rounds its own 4; those of tuned ones may be the same files.
+    # Of the untuned model all 12 timesteps, and for the rounds its own 4; those of tuned ones may be its files.
     assert sure["statistics, train"] == (12 + 4) * 6
     assert sure["statistics, test"] == 12 * 10
 

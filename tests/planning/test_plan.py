@@ -1,4 +1,4 @@
-"""Both choices of the statistics' timesteps beside each other, jobs that share runs, and jobs that share networks."""
+"""Both choices of the statistics' timesteps beside each other; runs that jobs share, and networks."""
 
 from collections.abc import Callable
 from pathlib import Path
