@@ -32,7 +32,7 @@ from fewstep.statistics.interpolation import interpolated
 
 FIRST = 16  # timesteps before the first checks
 WHOLE = 50  # a grid of at most so many timesteps is measured whole
-TYPICAL = 40  # timesteps in the end, on a longer one: 33 are measured before anything is known
+TYPICAL = 40  # timesteps in the end, on a longer one: 20 to 50 where networks are trained
 OF_PARENT, OF_NEIGHBOUR = 0.25, 0.5  # the least errors, of the gap's that was divided and of the gaps beside
 LARGEST = 1e3  # a relative error of more, or of a cost of 0, is as good as no knowledge
 WORTH_A_CHECK = 0.3  # the least margin, of that of the gap that matters most
