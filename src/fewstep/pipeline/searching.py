@@ -105,7 +105,7 @@ class Searches:
         return self._found[name, variance]
 
     def tuned_schedule(self, name: str, weights: Path, K: int, label: str, charged_to: str) -> Path:
-        """The schedule file of K steps for tuned weights, with the run's variance; the search's folder is labelled."""
+        """The schedule file of K steps for tuned weights, with the run's variance; `label` names the folder."""
         folder = self._search(name, self.config.variance, weights, [K], label, charged_to)
         self.shared.charge("search", charged_to, folder)
         return schedule_file(folder, name, K)

@@ -207,9 +207,7 @@ class Tunings:
         """The name of the runs of a round in folders."""
         return f"{name}-k{steps:03d}" + (f"-round{number}of{rounds}" if rounds > 1 else "")
 
-    def _trained(
-        self, name: str, steps: int, rounds: int, number: int, weights: Path, schedule: Path
-    ) -> Path:
+    def _trained(self, name: str, steps: int, rounds: int, number: int, weights: Path, schedule: Path) -> Path:
         """The folder of the model that training makes of weights in one of so many rounds."""
         c, shared = self.config, self.shared
         assert self.settings is not None

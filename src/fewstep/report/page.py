@@ -14,6 +14,8 @@ from fewstep.files import write_atomically
 from fewstep.report.estimates import Panel, finite
 from fewstep.report.failure_signatures import failure_signatures
 from fewstep.report.findings import Finding, findings
+from fewstep.report.fine_steps import fine_step_tables
+from fewstep.report.finetuning_table import finetuning_table
 from fewstep.report.methods import methods
 from fewstep.report.plots import fid_plot, likelihood_plot, nodes_plot
 from fewstep.report.printing import fid_decimals
@@ -30,7 +32,7 @@ from fewstep.report.rows import (
     validation_panels,
 )
 from fewstep.report.style import Style, png, styles
-from fewstep.report.tables import Table, cost_table, fid_table, finetuning_table, likelihood_table
+from fewstep.report.tables import Table, cost_table, fid_table, likelihood_table
 from fewstep.report.terminal import rendered, terminal_table
 from fewstep.results import Result, read_results
 
@@ -103,7 +105,7 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
     distances = {metric: fid_panels(rows, metric) for metric in fid_metrics(rows)}
     fid_tables = {metric: _fid_tables(rows, panels, len(distances)) for metric, panels in distances.items()}
     every_distance = [panel for panels in distances.values() for panel in panels]
-    finetuning = finetuning_table([*validation_panels(rows), *bits, *every_distance])
+    finetuning = finetuning_table([*validation_panels(rows), *bits, *every_distance], rows)
     cost = cost_table(rows)
     nodes = node_log_snrs(rows)
     style = styles(optimizers(rows))
@@ -115,6 +117,7 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
     found = [
         Section("Bits/dim on few steps", [likelihood_table(panel) for panel in bits]),
         *(Section(f"Sample quality: {metric}", tables) for metric, tables in fid_tables.items()),
+        Section("Distance to the same noise’s fine-step output", fine_step_tables(rows)),
         Section("Before and after fine-tuning", [finetuning] if finetuning else []),
         _rounds(rows, folder, style),
         Section("Against the number of steps, in pictures", pictures=plots),
