@@ -188,10 +188,16 @@ def _groups() -> list[str]:
 
 
 def _keys() -> list[str]:
-    """The dotted keys of the default configuration."""
+    """The dotted keys of the configuration with the groups that the command chose, or of the default one."""
+    groups = _groups()
+    chosen = [word for word in sys.argv[1:] if word.partition("=")[0] in groups]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = OmegaConf.to_container(hydra.compose("config"), resolve=False)
-    return [key for key in _dotted(composed) if not key.rpartition(".")[2].startswith("_")]
+        try:
+            composed = hydra.compose("config", chosen)
+        except Exception:  # a choice is at fault itself, or belongs to a sweep or to a folder of the user's own
+            composed = hydra.compose("config")
+        plain = OmegaConf.to_container(composed, resolve=False)
+    return [key for key in _dotted(plain) if not key.rpartition(".")[2].startswith("_")]
 
 
 def _dotted(node: object, prefix: str = "") -> Iterator[str]:
