@@ -45,3 +45,24 @@ class Noise:
             bits.state = state
             generator.standard_normal(self.shape, out=draws[row])
         return torch.from_numpy(draws)
+
+
+class InitialNoise:
+    """Step 0's noise of many images, float64 [N, *shape], each drawn when it is asked for: indexes like a tensor.
+
+    Args:
+        seed: as of `Noise`.
+        numbers: the images' indices.
+        shape: of one image.
+    """
+
+    def __init__(self, seed: int, numbers: range, shape: Sequence[int]) -> None:
+        self.seed, self.numbers = seed, numbers
+        self.shape = (len(numbers), *shape)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
+        chosen = self.numbers[rows] if isinstance(rows, slice) else [self.numbers[row] for row in rows.tolist()]
+        return Noise(self.seed, chosen, self.shape[1:])(0)

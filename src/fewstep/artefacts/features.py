@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fewstep.artefacts.statistics import MakeTrainer
 from fewstep.backbones.classifier import Classifier
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, blocks, checked_images
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
 from fewstep.metrics.frechet import FeatureMoments
@@ -101,7 +101,7 @@ def features_of(
             made.fit(module)
             classifier = classifier.cpu().eval()
             with torch.inference_mode():
-                moments = FeatureMoments.of(classifier.features(images))
+                moments = FeatureMoments.of_parts(classifier.features(images[rows]) for rows in blocks(images))
             save_weights(folder / EXTRACTOR, classifier)
             tensors = {"mean": moments.mean, "covariance": moments.covariance, "n": torch.tensor(moments.n)}
             write_atomically(folder / REFERENCE, lambda temporary: save_file(tensors, temporary))

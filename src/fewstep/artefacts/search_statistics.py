@@ -8,11 +8,11 @@ begins again and ends with the same bits.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 
 from fewstep.artefacts.statistics import (
     FILE,
@@ -24,7 +24,7 @@ from fewstep.artefacts.statistics import (
     load_statistics,
     statistics_trainer,
 )
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, Images, checked_images, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
@@ -34,6 +34,7 @@ from fewstep.run import Run, fingerprint, read_record
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
+from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 
@@ -159,24 +160,28 @@ def search_statistics_of(
 def _measuring(
     kind: str,
     dataset: Dataset,
-    images: Tensor,
+    images: Images,
     settings: StatisticsSettings,
     denoiser: Denoiser,
     trainer: pl.Trainer,
 ) -> Callable[[Sequence[int], range], DenoisingError]:
     """What measures a kind at given grid indices, on the images of given numbers, on the trainer's devices."""
+    make = partial(
+        estimator_class(kind),
+        split=settings.split,
+        levels=dataset.levels,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        noise=settings.noise,
+    )
 
     def measure(indices: Sequence[int], numbers: range) -> DenoisingError:
         """Statistics of images `numbers` at `indices`, one network call per image and timestep."""
-        estimator = estimator_class(kind)(
-            images[numbers.start : numbers.stop],
+        estimator = estimator_of(
+            make,
+            part_of(images, numbers.start, numbers.stop),
             None,
-            split=settings.split,
-            levels=dataset.levels,
             indices=indices,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            noise=settings.noise,
             first=numbers.start,
             extensible=settings.images == "auto",
         )

@@ -4,18 +4,20 @@ import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from fewstep.data.base import Dataset, check_split, checked_images
+from fewstep.data.base import Dataset, check_split, checked_images, part_of
 from fewstep.errors import UserError
 from fewstep.modules.progress import Progress
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
 from fewstep.run import Run, fingerprint
 from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
+from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 FILE = "statistics.safetensors"
@@ -160,18 +162,19 @@ def statistics_of(
         if not run.complete:
             denoiser = load_model(weights)
             assert settings.images != "auto"  # fewstep.artefacts.search_statistics finds the number
-            images = checked_images(dataset, settings.split)[: settings.images]
-            estimator = estimates(
-                images,
-                None,
+            images = part_of(checked_images(dataset, settings.split), 0, settings.images)
+            make = partial(
+                estimates,
                 split=settings.split,
                 levels=dataset.levels,
-                indices=range(1, denoiser.process.T + 1) if indices is None else indices,
                 seed=settings.seed,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
                 fitted=None if fitted is None else load_statistics(kind)(fitted),
             )
+            where = range(1, denoiser.process.T + 1) if indices is None else indices
+            measured_by = partial(estimator_of, make) if grows(kind) else make
+            estimator = measured_by(images, None, indices=where)
             made = statistics_trainer(trainer, folder, settings)
             measured = measured_rows(made, StatisticsModule(denoiser, estimator))
             statistics = estimator.collect(denoiser.process, measured)

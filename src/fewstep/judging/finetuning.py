@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, checked_images, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.losses.base import Loss
 from fewstep.modules.training import ValidationError
@@ -38,7 +38,7 @@ def series_of(schedule: Schedule, drawn: OnSchedule, loss: Loss, dataset: Datase
         seed: of the noise.
     """
     validation = checked_images(dataset, "validation")
-    training = checked_images(dataset, "train")[: len(validation)]
+    training = part_of(checked_images(dataset, "train"), 0, len(validation))
     places: dict[str, tuple[Tensor, Tensor | None, Tensor | None]] = {
         "on": (schedule.times[1:], schedule.times, drawn.probabilities),
         "off": (times_between(schedule), None, None),

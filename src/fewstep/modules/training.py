@@ -12,16 +12,18 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
+from fewstep.data.base import Images
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
 from fewstep.modules.sharing import gathered, rank, world
-from fewstep.noise import Noise
+from fewstep.noise import InitialNoise
 from fewstep.time_distribution import TimeDistribution
 
 Batch = tuple[Tensor, Tensor, Tensor]  # x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W]
 SIMPLE: Loss = SimpleLoss()
+BATCH = 256  # validation images per network call
 
 
 class TrainingBatches(IterableDataset[Batch]):
@@ -41,9 +43,10 @@ class TrainingBatches(IterableDataset[Batch]):
         first: the iteration to begin at; the module sets it when a checkpoint is loaded.
     """
 
-    def __init__(self, images: Tensor, times: TimeDistribution, batch_size: int, seed: int) -> None:
+    def __init__(self, images: Images, times: TimeDistribution, batch_size: int, seed: int) -> None:
         self.images, self.times, self.batch_size, self.seed = images, times, batch_size, seed
         self.first = 0
+        self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
     def __iter__(self) -> Iterator[Batch]:
         iteration = self.first
@@ -60,16 +63,18 @@ class TrainingBatches(IterableDataset[Batch]):
         strata = torch.from_numpy(random.permutation(self.batch_size))
         quantiles = (strata.double() + random.random()) / self.batch_size  # in float32 it may round to 1
         mine = slice(rank(), None, world())
-        return self.images[rows][mine], quantiles[mine], noise[mine]
+        return self.images[rows[mine]], quantiles[mine], noise[mine]
 
     def _rows(self, iteration: int) -> Tensor:
         n = len(self.images)
         positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
         rows = np.empty(self.batch_size, dtype=np.int64)
         for epoch in np.unique(positions // n):
-            permutation = np.random.default_rng([self.seed, int(epoch)]).permutation(n)
+            if epoch != self._epoch:  # kept from batch to batch, as a large set's takes longer than a batch
+                self._epoch = int(epoch)
+                self._permutation = np.random.default_rng([self.seed, self._epoch]).permutation(n)
             inside = positions // n == epoch
-            rows[inside] = permutation[positions[inside] % n]
+            rows[inside] = self._permutation[positions[inside] % n]
         return torch.from_numpy(rows)
 
 
@@ -89,27 +94,29 @@ class ValidationError:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         times: Tensor,
         seed: int,
         loss: Loss = SIMPLE,
         path: Tensor | None = None,
         probabilities: Tensor | None = None,
     ) -> None:
-        self.images, self.times, self.loss, self.path = images.to(torch.float32), times, loss, path
+        self.images, self.times, self.loss, self.path = images, times, loss, path
         self.probabilities = probabilities
-        self.noise = Noise(seed, range(len(images)), images.shape[1:])(0).to(torch.float32)
+        self.noise = InitialNoise(seed, range(len(images)), images.shape[1:])
 
     def per_image(self, denoiser: Denoiser, device: torch.device) -> Tensor:
         """The mean loss over times, by how much each counts; float64 [N], on the CPU."""
-        x0, noise = self.images.to(device), self.noise.to(device)
         path = denoiser.process.grid if self.path is None else self.path
         above = torch.searchsorted(path, self.times - 1e-9)  # the number of nodes below each time
         weights = self._weights(above)
-        total = torch.zeros(len(x0), dtype=torch.float64)
-        for s, t, weight in zip(path[above - 1], self.times, weights.tolist(), strict=True):
-            s, t = (time.expand(len(x0)).to(device) for time in (s, t))
-            total += weight * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
+        total = torch.zeros(len(self.images), dtype=torch.float64)
+        for first in range(0, len(total), BATCH):
+            rows = slice(first, first + BATCH)
+            x0, noise = (part[rows].to(device, torch.float32) for part in (self.images, self.noise))
+            for s, t, weight in zip(path[above - 1], self.times, weights.tolist(), strict=True):
+                s, t = (time.expand(len(x0)).to(device) for time in (s, t))
+                total[rows] += weight * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
         return total / weights.sum()
 
     def _weights(self, above: Tensor) -> Tensor:

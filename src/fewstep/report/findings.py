@@ -20,6 +20,7 @@ from fewstep.report.rows import (
 )
 from fewstep.report.statistics_findings import statistics_findings
 from fewstep.results import Result
+from fewstep.statistics.covariance import MOST_DIMENSIONS, UNCHECKED
 
 LARGEST_WIENER_RATIO = 1.05
 
@@ -81,7 +82,11 @@ def health_findings(rows: Sequence[Result]) -> list[str]:
     """Whether the network is anywhere worse than the linear (Wiener) denoiser, and what follows."""
     ratio = of_metric(rows, "wiener_ratio_max")
     if ratio is None:
-        return []
+        return [
+            f"The network’s health is not checked: the linear (Wiener) denoiser of images of {count([size])} "
+            f"dimensions needs their covariance, which is worked out up to {count([MOST_DIMENSIONS])} dimensions."
+            for size in sorted({round(row.value) for row in rows if row.metric == UNCHECKED})
+        ]
     worst = max(ratio.values.values())
     images = f" on {count(sorted(ratio.n_images))} images" if ratio.n_images else ""
     measured = (

@@ -1,5 +1,6 @@
 """The images x_0 and noises ε of a Monte Carlo estimate: those of the other kinds, without any network call."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.data.base import image_numbers
+from fewstep.data.base import Images, image_numbers, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.noise import Noise
@@ -16,6 +17,7 @@ from fewstep.process import Process
 from fewstep.statistics.storage import Sizes, read_statistics, write_statistics
 
 KIND = "samples"
+MOST_BYTES = 2**27  # of images in float64, all of which a search keeps at hand
 
 _SHAPE: Sizes = ("images", "channels", "height", "width")
 
@@ -70,7 +72,8 @@ class SamplesEstimator:
     """Draws `Samples`, in one row without a network call.
 
     Args:
-        images: [N, C, H, W] in [-1, 1]; image b takes the noise of the split's number b, as in the other kinds.
+        images: [N, C, H, W] in [-1, 1]; image b takes the noise of the split's number b, as in the other kinds. Of
+            more than `MOST_BYTES` the first ones are taken: 5,461 of 3×32×32, 1,365 of 3×64×64.
         labels: must be None, as no objective's loss takes any.
         split: the split that the images are of.
         levels: number of grey levels.
@@ -88,7 +91,7 @@ class SamplesEstimator:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor | None,
         *,
         split: str,
@@ -104,7 +107,9 @@ class SamplesEstimator:
                 f"Statistics of the kind {self.kind!r} serve losses that take no labels; leave the labels out, or "
                 "take a search that does not need them, such as dp."
             )
-        self.images, self.split, self.levels, self.seed = images.to(torch.float64), split, levels, seed
+        most = max(1, MOST_BYTES // (8 * math.prod(images.shape[1:])))
+        self.images = part_of(images, 0, most)[:].to(torch.float64)
+        self.split, self.levels, self.seed = split, levels, seed
 
     def __len__(self) -> int:
         return 1
