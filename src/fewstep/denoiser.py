@@ -139,7 +139,8 @@ class Denoiser(nn.Module):
     Args:
         backbone: called as backbone(x, time) or backbone(x, time, label) with x [B, C, H, W] in the dtype of
             its parameters (of x_t where it has none) and time [B]; returns [B, C, H, W], or [B, 2C, H, W]
-            where it learned a variance.
+            where it learned a variance. One that takes labels, int64 [B], says of how many classes in an attribute
+            `num_classes`.
         process: the forward process.
         parameterisation: an instance, or one of the names `eps`, `v`, `x0`, `edm`.
 
@@ -197,6 +198,15 @@ class Denoiser(nn.Module):
             over_images(scalings.skip, x_t) * x_t + over_images(scalings.out, x_t) * output, fraction
         )
 
+    @property
+    def num_classes(self) -> int | None:
+        """Of how many classes a label goes with every image; None for a network that takes none."""
+        return getattr(self.backbone, "num_classes", None)
+
+    def given(self, label: Tensor | None = None) -> "Denoiser":
+        """This denoiser with the images' labels, int64 [B], for whoever calls it on these images without them."""
+        return self if label is None else _Given(self, label)
+
     def loss_weight(self, t: Tensor) -> Tensor:
         """1/out², which turns ‖x_0 − x̂_0‖² into the squared error of the network's own output; float64."""
         return self.parameterisation.scalings(self.process, t).out.square().reciprocal()
@@ -215,6 +225,18 @@ class Denoiser(nn.Module):
             f"The network returned shape {tuple(output.shape)} for input {tuple(x_t.shape)}; "
             "allowed are the same shape, or twice the channels with a learned variance."
         )
+
+
+class _Given(Denoiser):
+    """A denoiser whose images' labels are known; it counts the calls of the denoiser itself."""
+
+    def __init__(self, denoiser: Denoiser, label: Tensor) -> None:
+        super().__init__(denoiser.backbone, denoiser.process, denoiser.parameterisation)
+        self.denoiser, self.label = denoiser, label
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        prediction: Prediction = self.denoiser(x_t, t, self.label if label is None else label)
+        return prediction
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fewstep.artefacts.statistics import StatisticsSettings, estimator_class, grows, split_of
-from fewstep.data.base import Images, check_set, part_of
+from fewstep.data.base import Images, check_labels, check_set, part_of
 from fewstep.denoiser import Denoiser, evaluating
 from fewstep.discovery import find
 from fewstep.errors import UserError
@@ -80,11 +80,11 @@ def find_schedule(
         UserError: anything that does not fit; the sentence says what is allowed.
     """
     check_set(images, levels, "the argument `images`")
-    _check_labels(labels, len(images))
     check_seed(seed, "seed")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     model = _denoiser(denoiser, process, parameterisation)
+    _check_labels(labels, len(images), model)
     wanted = _whole_numbers(steps)
     check_steps(wanted, process)
     judge: Objective | None = find("objectives", objective)() if isinstance(objective, str) else objective
@@ -126,7 +126,9 @@ def _whole_numbers(steps: Iterable[int]) -> list[int]:
         raise UserError(f"steps is {steps!r}; it must be a list of whole numbers, such as [4, 8, 16].") from None
 
 
-def _check_labels(labels: Tensor | None, n: int) -> None:
+def _check_labels(labels: Tensor | None, n: int, model: Denoiser) -> None:
+    if model.num_classes is not None and (labels is None or isinstance(labels, Tensor)):
+        check_labels(labels, n, model.num_classes, "the argument `images`")
     if labels is not None and (not isinstance(labels, Tensor) or labels.shape != (n,)):
         given = list(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise UserError(f"The labels must be a tensor [{n}], one for each image; given was {given}.")

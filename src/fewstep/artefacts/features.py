@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fewstep.artefacts.statistics import MakeTrainer
 from fewstep.backbones.classifier import Classifier
@@ -76,7 +77,8 @@ def features_of(
     with Run(folder, config) as run:
         if not run.complete:
             pl.seed_everything(settings.seed, verbose=False)
-            images, labels = checked_images(dataset, "train"), dataset.labels("train")
+            images = checked_images(dataset, "train")
+            labels, test_labels = (_labels(dataset, split) for split in ("train", "test"))
             if settings.batch_size > len(images):
                 raise UserError(
                     f"features.batch_size is {settings.batch_size}, but {dataset.name} has {len(images)} training "
@@ -108,7 +110,7 @@ def features_of(
             test = checked_images(dataset, "test")
             facts = {
                 "config": classifier.config,
-                "accuracy": accuracy(classifier, test, dataset.labels("test")),
+                "accuracy": accuracy(classifier, test, test_labels),
                 "n_test": len(test),
             }
             device = str(made.strategy.root_device)
@@ -130,6 +132,17 @@ def load_features(folder: Path) -> Features:
     tensors = load_file(folder / REFERENCE)
     reference = FeatureMoments(tensors["mean"], tensors["covariance"], int(tensors["n"]))
     return Features(classifier.eval(), reference, facts["accuracy"], facts["n_test"])
+
+
+def _labels(dataset: Dataset, split: str) -> Tensor:
+    """What the classifier learns."""
+    labels = dataset.labels(split)
+    if labels is None:
+        raise UserError(
+            f"Samples are judged by a classifier's features, but {dataset.name} has no labels to train one on; "
+            "take a dataset with labels, or other features."
+        )
+    return labels
 
 
 def _classifier(dataset: Dataset, settings: FeatureSettings, num_classes: int) -> Classifier:

@@ -24,7 +24,7 @@ from fewstep.artefacts.statistics import (
     load_statistics,
     statistics_trainer,
 )
-from fewstep.data.base import Dataset, Images, checked_images, part_of
+from fewstep.data.base import Dataset, Images, checked_images, checked_labels, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
@@ -166,6 +166,7 @@ def _measuring(
     trainer: pl.Trainer,
 ) -> Callable[[Sequence[int], range], DenoisingError]:
     """What measures a kind at given grid indices, on the images of given numbers, on the trainer's devices."""
+    labels = checked_labels(dataset, settings.split, denoiser.num_classes)
     make = partial(
         estimator_class(kind),
         split=settings.split,
@@ -180,7 +181,7 @@ def _measuring(
         estimator = estimator_of(
             make,
             part_of(images, numbers.start, numbers.stop),
-            None,
+            None if labels is None else labels[numbers.start : numbers.stop],
             indices=indices,
             first=numbers.start,
             extensible=settings.images == "auto",

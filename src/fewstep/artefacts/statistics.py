@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from fewstep.data.base import Dataset, check_split, checked_images, part_of
+from fewstep.data.base import Dataset, check_split, checked_images, checked_labels, part_of
 from fewstep.errors import UserError
 from fewstep.modules.progress import Progress
 from fewstep.modules.statistics import StatisticsModule, measured_rows
@@ -163,6 +163,8 @@ def statistics_of(
             denoiser = load_model(weights)
             assert settings.images != "auto"  # fewstep.artefacts.search_statistics finds the number
             images = part_of(checked_images(dataset, settings.split), 0, settings.images)
+            labels = checked_labels(dataset, settings.split, denoiser.num_classes)
+            labels = None if labels is None else labels[: settings.images]
             make = partial(
                 estimates,
                 split=settings.split,
@@ -174,7 +176,7 @@ def statistics_of(
             )
             where = range(1, denoiser.process.T + 1) if indices is None else indices
             measured_by = partial(estimator_of, make) if grows(kind) else make
-            estimator = measured_by(images, None, indices=where)
+            estimator = measured_by(images, labels, indices=where)
             made = statistics_trainer(trainer, folder, settings)
             measured = measured_rows(made, StatisticsModule(denoiser, estimator))
             statistics = estimator.collect(denoiser.process, measured)

@@ -55,8 +55,8 @@ class Dataset(Protocol):
         """Float32 [N, C, H, W] in [-1, 1], always in the same order."""
         ...
 
-    def labels(self, split: str) -> Tensor:
-        """Int64 [N], the classes of `images(split)`."""
+    def labels(self, split: str) -> Tensor | None:
+        """Int64 [N] from 0, the classes of `images(split)`; None where they have none."""
         ...
 
 
@@ -85,6 +85,43 @@ def checked_images(dataset: Dataset, split: str) -> Images:
     if tuple(images.shape[1:]) != tuple(dataset.shape):
         raise UserError(f"The images of {source} have shape {list(images.shape[1:])}, not {list(dataset.shape)}.")
     return images.to(torch.float32) if isinstance(images, Tensor) else images
+
+
+def checked_labels(dataset: Dataset, split: str, num_classes: int | None) -> Tensor | None:
+    """The labels that go with `checked_images` into a model of so many classes; None into one without classes.
+
+    Raises:
+        UserError: the dataset has none, or not of these classes.
+    """
+    if num_classes is None:
+        return None
+    source = f"{dataset.name} ({split})"
+    return check_labels(dataset.labels(split), len(dataset.images(split)), num_classes, source)
+
+
+def check_labels(labels: Tensor | None, n: int, num_classes: int, source: str) -> Tensor:
+    """Labels of n images that go into a model of so many classes.
+
+    Raises:
+        UserError: there are none, or they are not n whole numbers below the number of classes.
+    """
+    if labels is None:
+        raise UserError(
+            f"The model takes a label of {num_classes} classes with every image, but {source} has no labels; take "
+            "images with labels, or a model without classes."
+        )
+    if labels.shape != (n,) or labels.dtype != torch.int64:
+        raise UserError(
+            f"The labels of {source} must be int64 [{n}], one for each image; given was {labels.dtype} "
+            f"{list(labels.shape)}."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise UserError(
+            f"The labels of {source} run from {low} to {high}, but the model has {num_classes} classes, which are "
+            f"numbered from 0 to {num_classes - 1}."
+        )
+    return labels
 
 
 _LEVELS_SEEN = WeakIdKeyDictionary()  # images → the grey levels that all of their values were found on

@@ -21,7 +21,8 @@ from fewstep.modules.sharing import gathered, rank, world
 from fewstep.noise import InitialNoise
 from fewstep.time_distribution import TimeDistribution
 
-Batch = tuple[Tensor, Tensor, Tensor]  # x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W]
+# x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W] and, for a class-conditional model, labels
+Batch = tuple[Tensor, ...]
 SIMPLE: Loss = SimpleLoss()
 BATCH = 256  # validation images per network call
 
@@ -38,13 +39,22 @@ class TrainingBatches(IterableDataset[Batch]):
         times: the distribution that the quantiles are of.
         batch_size: over all devices together.
         seed: of permutations, quantiles and noise.
+        labels: int64 [N] where the model is class-conditional.
 
     Attributes:
         first: the iteration to begin at; the module sets it when a checkpoint is loaded.
     """
 
-    def __init__(self, images: Images, times: TimeDistribution, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        times: TimeDistribution,
+        batch_size: int,
+        seed: int,
+        labels: Tensor | None = None,
+    ) -> None:
         self.images, self.times, self.batch_size, self.seed = images, times, batch_size, seed
+        self.labels = labels
         self.first = 0
         self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
@@ -63,7 +73,8 @@ class TrainingBatches(IterableDataset[Batch]):
         strata = torch.from_numpy(random.permutation(self.batch_size))
         quantiles = (strata.double() + random.random()) / self.batch_size  # in float32 it may round to 1
         mine = slice(rank(), None, world())
-        return self.images[rows[mine]], quantiles[mine], noise[mine]
+        label = () if self.labels is None else (self.labels[rows[mine]],)
+        return self.images[rows[mine]], quantiles[mine], noise[mine], *label
 
     def _rows(self, iteration: int) -> Tensor:
         n = len(self.images)
@@ -90,6 +101,7 @@ class ValidationError:
             time, and a time counts as often as it has nodes between the time before it and itself. Without one
             every time counts once, with a neighbour of the grid.
         probabilities: [M], how much each time counts, where training does not draw the times alike.
+        labels: int64 [N] where the model is class-conditional.
     """
 
     def __init__(
@@ -100,9 +112,10 @@ class ValidationError:
         loss: Loss = SIMPLE,
         path: Tensor | None = None,
         probabilities: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> None:
         self.images, self.times, self.loss, self.path = images, times, loss, path
-        self.probabilities = probabilities
+        self.probabilities, self.labels = probabilities, labels
         self.noise = InitialNoise(seed, range(len(images)), images.shape[1:])
 
     def per_image(self, denoiser: Denoiser, device: torch.device) -> Tensor:
@@ -114,9 +127,10 @@ class ValidationError:
         for first in range(0, len(total), BATCH):
             rows = slice(first, first + BATCH)
             x0, noise = (part[rows].to(device, torch.float32) for part in (self.images, self.noise))
+            given = denoiser.given(None if self.labels is None else self.labels[rows].to(device))
             for s, t, weight in zip(path[above - 1], self.times, weights.tolist(), strict=True):
                 s, t = (time.expand(len(x0)).to(device) for time in (s, t))
-                total[rows] += weight * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
+                total[rows] += weight * self.loss(given, x0, s, t, noise, len(path) - 1).double().cpu()
         return total / weights.sum()
 
     def _weights(self, above: Tensor) -> Tensor:
@@ -203,12 +217,13 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch."""
-        x0, quantiles, noise = batch
+        x0, quantiles, noise, *label = batch
         # A resumed run must draw the dropout masks of an unbroken one.
         (seed,) = np.random.SeedSequence([self.batches.seed, self.global_step, rank()]).generate_state(1)
         torch.manual_seed(int(seed))
         drawn = self.times.draw(quantiles)
-        per_image = self.loss(self.denoiser, x0, drawn.s, drawn.t, noise, len(self.times.nodes) - 1)
+        denoiser = self.denoiser.given(*label)
+        per_image = self.loss(denoiser, x0, drawn.s, drawn.t, noise, len(self.times.nodes) - 1)
         loss = (drawn.weight.to(per_image.dtype) * per_image).mean()
         if not torch.isfinite(loss):
             raise UserError(
