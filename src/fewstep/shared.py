@@ -27,7 +27,7 @@ from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
-from fewstep.modules.trainers import arithmetic_of, check_trainer
+from fewstep.modules.trainers import arithmetic_of, check_trainer, with_half_networks
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
@@ -58,7 +58,7 @@ class Shared:
         self.statistics: StatisticsSettings = build(config.statistics)
         self.evaluation: Evaluation = build(config.evaluation)
         self.features: FeatureSettings = build(config.features)
-        self.trainer: Callable[..., pl.Trainer] = build(config.trainer)
+        self.trainer: Callable[..., pl.Trainer] = with_half_networks(build(config.trainer))
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
         self.spent: list[Spent] = []
@@ -159,7 +159,8 @@ class Shared:
         self._announce(kind, self.statistics.split, weights)
         root = self.root / "statistics"
         path = search_statistics_of(
-            kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose
+            *(kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose),
+            arithmetic=self.arithmetic,
         )
         self.charge("statistics", charged_to, path.parent)
         return path, load_search_statistics(kind)
@@ -175,11 +176,12 @@ class Shared:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What `auto` settings add to the configuration of runs that read statistics: which ones they led to.
+        """What runs that read statistics add to their configuration: the arithmetic, and what `auto` led to.
 
-        They are refined for all objectives of a run, so its own settings do not name them. Empty without `auto`.
+        Such statistics are refined for all objectives of a run, so that its own settings do not name them.
         """
-        return {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+        measured = {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+        return {"trainer": self.arithmetic} | measured
 
     def statistics_rows(self) -> list[Result]:
         """What `auto` settings saved and lost; none without them."""
@@ -256,6 +258,7 @@ class Shared:
             self.config.dataset,
             settings,
             self.trainer,
+            arithmetic=self.arithmetic,
             indices=indices,
             fitted=fitted,
         )

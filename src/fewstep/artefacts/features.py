@@ -19,6 +19,7 @@ from fewstep.files import write_atomically
 from fewstep.metrics.frechet import FeatureMoments
 from fewstep.modules.classifier import ClassifierModule, accuracy
 from fewstep.modules.progress import Progress
+from fewstep.modules.trainers import FLOAT32
 from fewstep.noise import check_seed
 from fewstep.run import Run, check_output, fingerprint, read_record
 from fewstep.weights import load_weights, save_weights
@@ -94,6 +95,7 @@ def features_of(
                 seed=settings.seed,
             )
             made = trainer(
+                precision=FLOAT32,  # every run has the same judge
                 default_root_dir=folder,
                 logger=False,
                 enable_checkpointing=False,

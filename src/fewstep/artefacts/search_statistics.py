@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 
 from fewstep.artefacts.statistics import (
     FILE,
+    NO_SETTINGS,
     MakeTrainer,
     StatisticsSettings,
     estimator_class,
@@ -95,6 +96,7 @@ def search_statistics_of(
     settings: StatisticsSettings,
     trainer: MakeTrainer,
     purpose: Purpose,
+    arithmetic: Mapping[str, Any] = NO_SETTINGS,
 ) -> Path:
     """The path of the statistics file of a kind for a purpose, computed now unless it lies there already.
 
@@ -107,13 +109,14 @@ def search_statistics_of(
         settings: with `auto` timesteps, images or both.
         trainer: makes the trainer that the network runs on.
         purpose: what the statistics are for; objectives that do not read this kind alone have no say.
+        arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
 
     Raises:
         UserError: images are `auto` and no objective is in bits/dim.
     """
     check_images_setting(kind, settings, purpose)
     purpose = purpose.reading(kind)
-    config = identity_of(kind, dataset_config, settings) | {
+    config = identity_of(kind, dataset_config, settings, arithmetic) | {
         "timesteps": settings.timesteps,
         "regret": needs_of(settings).regret,
         "standard_error": needs_of(settings).standard_error,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -21,6 +22,7 @@ from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 FILE = "statistics.safetensors"
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 MakeTrainer = Callable[..., pl.Trainer]
 
 
@@ -111,7 +113,12 @@ def statistics_trainer(trainer: MakeTrainer, folder: Path, settings: StatisticsS
     )
 
 
-def identity_of(kind: str, dataset_config: Mapping[str, Any], settings: StatisticsSettings) -> dict[str, Any]:
+def identity_of(
+    kind: str,
+    dataset_config: Mapping[str, Any],
+    settings: StatisticsSettings,
+    arithmetic: Mapping[str, Any],
+) -> dict[str, Any]:
     """What names statistics of any kind; what else does is added to it."""
     return {
         "kind": kind,
@@ -120,6 +127,7 @@ def identity_of(kind: str, dataset_config: Mapping[str, Any], settings: Statisti
         "images": settings.images,
         "seed": settings.seed,
         "noise": settings.noise,
+        "trainer": dict(arithmetic),
     }
 
 
@@ -132,6 +140,7 @@ def statistics_of(
     settings: StatisticsSettings,
     trainer: MakeTrainer,
     *,
+    arithmetic: Mapping[str, Any] = NO_SETTINGS,
     indices: Sequence[int] | None = None,
     fitted: Path | None = None,
 ) -> Path:
@@ -145,14 +154,15 @@ def statistics_of(
         dataset_config: what it was built from, part of the artefact's name.
         settings: split, images, seed.
         trainer: makes the trainer that the network runs on.
+        arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
         indices: grid indices; None for the whole grid.
         fitted: the statistics file of the split that `optimal` variances are fitted on; None for these images.
     """
     estimates = estimator_class(kind)
     if getattr(estimates, "whole_split", False):  # a kind of no network call, which takes all that there is
-        settings = replace(settings, images=None, seed=0, noise="common")
+        settings, arithmetic = replace(settings, images=None, seed=0, noise="common"), NO_SETTINGS
     settings = replace(settings, split=split_of(kind, settings.split))
-    config = identity_of(kind, dataset_config, settings)
+    config = identity_of(kind, dataset_config, settings, arithmetic)
     config["indices"] = "all" if indices is None else list(indices)
     inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
     if fitted is not None:

@@ -62,7 +62,7 @@ def series_of(
 
 
 def denoising_errors(series: Series, denoiser: Denoiser, device: torch.device) -> Errors:
-    """The errors of a denoiser, image by image; their noise is the same at every call."""
+    """The errors of a denoiser, image by image, in float32; their noise is the same at every call."""
     denoiser = denoiser.to(device).eval()
     with torch.inference_mode():
         return {key: errors.per_image(denoiser, device) for key, errors in series.items()}

@@ -240,8 +240,17 @@ class TrainingModule(pl.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         iteration = self.global_step + 1
         decay = min(self.ema_decay, (1 + iteration) / (10 + iteration))
-        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self._set_decay(decay)
         self.averaged.update_parameters(self.denoiser)
+
+    def _set_decay(self, decay: float) -> None:
+        """The average is kept in float32: in half precision it would not move by a thousandth of a difference."""
+        types = [next(network.parameters()).dtype for network in (self.averaged, self.denoiser)]
+        if types[0] == types[1]:
+            self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        else:
+            self.averaged.multi_avg_fn = None
+            self.averaged.avg_fn = lambda average, weight, _: average.lerp(weight.to(average.dtype), 1 - decay)
 
     def validation_step(self, row: int, batch_idx: int) -> None:
         """The averaged weights' error at the chosen timesteps, and off them."""

@@ -7,6 +7,7 @@ from fewstep.report.cost_findings import cost_findings
 from fewstep.report.fid_findings import distance_findings, floor_findings, rank_findings
 from fewstep.report.finetuning_findings import finetuning_findings
 from fewstep.report.likelihood_findings import likelihood_findings
+from fewstep.report.precision_findings import precision_findings
 from fewstep.report.printing import count, listing, number, span
 from fewstep.report.rounds import rounds_findings
 from fewstep.report.rows import (
@@ -43,6 +44,7 @@ def findings(rows: Sequence[Result]) -> list[Finding]:
         Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows), rows)),
         Finding("Search and fine-tuning in turn.", rounds_findings(rows)),
         Finding("Few network calls.", statistics_findings(rows)),
+        Finding("Precision.", precision_findings(rows)),
         Finding("Cost of the search.", cost_findings(rows)),
         Finding("Not shown.", limits(rows)),
     ]
