@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from fewstep.artefacts.features import FeatureSettings, features_of, load_features
 from fewstep.artefacts.search_statistics import (
@@ -20,7 +19,7 @@ from fewstep.artefacts.search_statistics import (
 )
 from fewstep.artefacts.statistics import StatisticsSettings, grows, load_statistics, statistics_of
 from fewstep.config import Config
-from fewstep.data.base import SPLITS, Dataset, checked_images
+from fewstep.data.base import SPLITS, Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.judging.cost import Spent
@@ -28,6 +27,7 @@ from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
+from fewstep.modules.trainers import arithmetic_of, check_trainer, with_half_networks
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
@@ -37,11 +37,6 @@ from fewstep.statistics.denoising_error import KIND
 from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
-
-PLACE = (
-    *("_target_", "_partial_", "accelerator", "devices", "num_nodes", "strategy"),
-    *("enable_model_summary", "enable_progress_bar", "use_distributed_sampler"),
-)
 
 
 class Shared:
@@ -63,7 +58,7 @@ class Shared:
         self.statistics: StatisticsSettings = build(config.statistics)
         self.evaluation: Evaluation = build(config.evaluation)
         self.features: FeatureSettings = build(config.features)
-        self.trainer: Callable[..., pl.Trainer] = build(config.trainer)
+        self.trainer: Callable[..., pl.Trainer] = with_half_networks(build(config.trainer))
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
         self.spent: list[Spent] = []
@@ -76,16 +71,15 @@ class Shared:
             raise UserError(f"levels is {levels}, but {dataset.name} has images of {dataset.levels} grey levels.")
         for split in SPLITS:
             checked_images(dataset, split)
+            checked_labels(dataset, split, model.num_classes)
+        label = None if model.num_classes is None else torch.zeros(1, dtype=torch.int64)
         with torch.inference_mode():
-            prediction = model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1])
+            prediction = model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1], label)
         if self.pretraining.loss.learns_variance:
             require_fraction(prediction, self.pretraining.loss.name)
         if prediction.fraction is None and "learned" in (self.config.variance, *self.evaluation.variances):
             raise no_variance_head()
-        try:
-            self.trainer(logger=False, enable_checkpointing=False)
-        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-            raise UserError(f"The settings under trainer cannot be used: {' '.join(str(error).split())}") from None
+        check_trainer(self.trainer)
 
     def folder(self, stage: str, label: str, config: Mapping[str, Any]) -> Path:
         """Where a run lies: named by the user, or by what it is of and the fingerprint of its configuration."""
@@ -98,7 +92,7 @@ class Shared:
     @property
     def arithmetic(self) -> dict[str, Any]:
         """The trainer's settings that decide numbers, such as its precision, not merely where they are made."""
-        return {key: value for key, value in self.config.trainer.items() if key not in PLACE}
+        return arithmetic_of(self.config.trainer)
 
     def charge(self, stage: str, schedule_optimizer: str | None, folder: Path) -> Path:
         """Put a finished run on the bill, once."""
@@ -165,7 +159,8 @@ class Shared:
         self._announce(kind, self.statistics.split, weights)
         root = self.root / "statistics"
         path = search_statistics_of(
-            kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose
+            *(kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose),
+            arithmetic=self.arithmetic,
         )
         self.charge("statistics", charged_to, path.parent)
         return path, load_search_statistics(kind)
@@ -181,11 +176,12 @@ class Shared:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What `auto` settings add to the configuration of runs that read statistics: which ones they led to.
+        """What runs that read statistics add to their configuration: the arithmetic, and what `auto` led to.
 
-        They are refined for all objectives of a run, so its own settings do not name them. Empty without `auto`.
+        Such statistics are refined for all objectives of a run, so that its own settings do not name them.
         """
-        return {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+        measured = {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+        return {"trainer": self.arithmetic} | measured
 
     def statistics_rows(self) -> list[Result]:
         """What `auto` settings saved and lost; none without them."""
@@ -262,6 +258,7 @@ class Shared:
             self.config.dataset,
             settings,
             self.trainer,
+            arithmetic=self.arithmetic,
             indices=indices,
             fitted=fitted,
         )

@@ -44,6 +44,10 @@ def save_model(folder: Path, denoiser: Denoiser, shape: tuple[int, int, int], le
         "shape": list(shape),
         "levels": levels,
     }
+    if denoiser.channels_last:
+        model["channels_last"] = True
+    if denoiser.compile_backend is not None:
+        model["compile"] = denoiser.compile_backend
     save_weights(folder / WEIGHTS, backbone)
     write_atomically(folder / MODEL, yaml.safe_dump(model, sort_keys=False))
 
@@ -75,7 +79,18 @@ def load_model(folder: Path | str) -> Denoiser:
     _check_names_and_shapes(folder / WEIGHTS, outline)
     backbone = backbone_class(**config)
     load_weights(folder / WEIGHTS, backbone)
-    return Denoiser(backbone, process, parameterisation).eval()
+    try:
+        return Denoiser(backbone, process, parameterisation, *_running(model)).eval()
+    except UserError as error:
+        raise UserError(f"The model file {folder / MODEL} does not describe a model. {error}") from None
+
+
+def _running(model: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """How the network is run, as far as its file says: `channels_last` and `compile` of the denoiser."""
+    channels_last, backend = model.get("channels_last", False), model.get("compile")
+    if not isinstance(channels_last, bool) or not isinstance(backend, str | None):
+        raise UserError("Its channels_last must be true or false, and its compile the name of a backend.")
+    return channels_last, backend
 
 
 def read_model(folder: Path) -> dict[str, Any]:

@@ -9,15 +9,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fewstep.artefacts.statistics import MakeTrainer
 from fewstep.backbones.classifier import Classifier
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, blocks, checked_images
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
 from fewstep.metrics.frechet import FeatureMoments
 from fewstep.modules.classifier import ClassifierModule, accuracy
 from fewstep.modules.progress import Progress
+from fewstep.modules.trainers import FLOAT32
 from fewstep.noise import check_seed
 from fewstep.run import Run, check_output, fingerprint, read_record
 from fewstep.weights import load_weights, save_weights
@@ -76,7 +78,8 @@ def features_of(
     with Run(folder, config) as run:
         if not run.complete:
             pl.seed_everything(settings.seed, verbose=False)
-            images, labels = checked_images(dataset, "train"), dataset.labels("train")
+            images = checked_images(dataset, "train")
+            labels, test_labels = (_labels(dataset, split) for split in ("train", "test"))
             if settings.batch_size > len(images):
                 raise UserError(
                     f"features.batch_size is {settings.batch_size}, but {dataset.name} has {len(images)} training "
@@ -92,6 +95,7 @@ def features_of(
                 seed=settings.seed,
             )
             made = trainer(
+                precision=FLOAT32,  # every run has the same judge
                 default_root_dir=folder,
                 logger=False,
                 enable_checkpointing=False,
@@ -101,14 +105,14 @@ def features_of(
             made.fit(module)
             classifier = classifier.cpu().eval()
             with torch.inference_mode():
-                moments = FeatureMoments.of(classifier.features(images))
+                moments = FeatureMoments.of_parts(classifier.features(images[rows]) for rows in blocks(images))
             save_weights(folder / EXTRACTOR, classifier)
             tensors = {"mean": moments.mean, "covariance": moments.covariance, "n": torch.tensor(moments.n)}
             write_atomically(folder / REFERENCE, lambda temporary: save_file(tensors, temporary))
             test = checked_images(dataset, "test")
             facts = {
                 "config": classifier.config,
-                "accuracy": accuracy(classifier, test, dataset.labels("test")),
+                "accuracy": accuracy(classifier, test, test_labels),
                 "n_test": len(test),
             }
             device = str(made.strategy.root_device)
@@ -130,6 +134,17 @@ def load_features(folder: Path) -> Features:
     tensors = load_file(folder / REFERENCE)
     reference = FeatureMoments(tensors["mean"], tensors["covariance"], int(tensors["n"]))
     return Features(classifier.eval(), reference, facts["accuracy"], facts["n_test"])
+
+
+def _labels(dataset: Dataset, split: str) -> Tensor:
+    """What the classifier learns."""
+    labels = dataset.labels(split)
+    if labels is None:
+        raise UserError(
+            f"Samples are judged by a classifier's features, but {dataset.name} has no labels to train one on; "
+            "take a dataset with labels, or other features."
+        )
+    return labels
 
 
 def _classifier(dataset: Dataset, settings: FeatureSettings, num_classes: int) -> Classifier:

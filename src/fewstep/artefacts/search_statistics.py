@@ -8,14 +8,15 @@ begins again and ends with the same bits.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 
 from fewstep.artefacts.statistics import (
     FILE,
+    NO_SETTINGS,
     MakeTrainer,
     StatisticsSettings,
     estimator_class,
@@ -24,7 +25,7 @@ from fewstep.artefacts.statistics import (
     load_statistics,
     statistics_trainer,
 )
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, Images, checked_images, checked_labels, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
@@ -34,6 +35,7 @@ from fewstep.run import Run, fingerprint, read_record
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
+from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 
@@ -94,6 +96,7 @@ def search_statistics_of(
     settings: StatisticsSettings,
     trainer: MakeTrainer,
     purpose: Purpose,
+    arithmetic: Mapping[str, Any] = NO_SETTINGS,
 ) -> Path:
     """The path of the statistics file of a kind for a purpose, computed now unless it lies there already.
 
@@ -106,13 +109,14 @@ def search_statistics_of(
         settings: with `auto` timesteps, images or both.
         trainer: makes the trainer that the network runs on.
         purpose: what the statistics are for; objectives that do not read this kind alone have no say.
+        arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
 
     Raises:
         UserError: images are `auto` and no objective is in bits/dim.
     """
     check_images_setting(kind, settings, purpose)
     purpose = purpose.reading(kind)
-    config = identity_of(kind, dataset_config, settings) | {
+    config = identity_of(kind, dataset_config, settings, arithmetic) | {
         "timesteps": settings.timesteps,
         "regret": needs_of(settings).regret,
         "standard_error": needs_of(settings).standard_error,
@@ -159,24 +163,29 @@ def search_statistics_of(
 def _measuring(
     kind: str,
     dataset: Dataset,
-    images: Tensor,
+    images: Images,
     settings: StatisticsSettings,
     denoiser: Denoiser,
     trainer: pl.Trainer,
 ) -> Callable[[Sequence[int], range], DenoisingError]:
     """What measures a kind at given grid indices, on the images of given numbers, on the trainer's devices."""
+    labels = checked_labels(dataset, settings.split, denoiser.num_classes)
+    make = partial(
+        estimator_class(kind),
+        split=settings.split,
+        levels=dataset.levels,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        noise=settings.noise,
+    )
 
     def measure(indices: Sequence[int], numbers: range) -> DenoisingError:
         """Statistics of images `numbers` at `indices`, one network call per image and timestep."""
-        estimator = estimator_class(kind)(
-            images[numbers.start : numbers.stop],
-            None,
-            split=settings.split,
-            levels=dataset.levels,
+        estimator = estimator_of(
+            make,
+            part_of(images, numbers.start, numbers.stop),
+            None if labels is None else labels[numbers.start : numbers.stop],
             indices=indices,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            noise=settings.noise,
             first=numbers.start,
             extensible=settings.images == "auto",
         )

@@ -57,6 +57,7 @@ class UNet(nn.Module):
 
     Attributes:
         config: the arguments, sequences as lists; UNet(**config) has the same structure.
+        num_classes: number of labels, of which it takes one with every image; None for an unconditional network.
 
     Raises:
         UserError: the sizes do not fit each other.
@@ -86,6 +87,7 @@ class UNet(nn.Module):
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.config: dict[str, Any] = config
+        self.num_classes = num_classes
         _check(config)
         embedding = 4 * model_channels
         self.time_embed = nn.Sequential(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewstep.artefacts.features import Features
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, blocks, checked_images
 from fewstep.denoiser import Denoiser
 from fewstep.judging.settings import Judge
 from fewstep.metrics.fine_step_distance import FineStepDistance
@@ -85,7 +85,8 @@ def floor_row(dataset: Dataset, features: Features, metric: str, labels: Mapping
     images = checked_images(dataset, "test")
     distance = FrechetDistance(features.reference, sync_on_compute=False)  # every device holds all images here
     with torch.inference_mode():
-        distance.update(features.extractor.features(images), torch.arange(len(images)))
+        for rows in blocks(images):
+            distance.update(features.extractor.features(images[rows]), torch.arange(rows.start, rows.stop))
     value, standard_error = distance.compute()
     return Result(
         dataset=labels["dataset"],

@@ -1,6 +1,8 @@
 """The Fréchet distance between Gaussians fitted to features (Heusel et al. 2017), with a standard error."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -24,6 +26,22 @@ class FeatureMoments:
         """The moments of features [n, d], n ≥ 2; the covariance divides by n − 1."""
         features = features.to(torch.float64)
         return cls(features.mean(0), torch.cov(features.T), len(features))
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[Tensor]) -> "FeatureMoments":
+        """The moments of features that come part by part, [n_1, d], [n_2, d], …, none of which is kept."""
+        remaining = iter(parts)
+        first, second = next(remaining), next(remaining, None)
+        if second is None:
+            return cls.of(first)
+        near = first.double().mean(0)  # sums about it do not cancel where features lie far from zero
+        total, products, n = torch.zeros_like(near), near.new_zeros(len(near), len(near)), 0
+        for part in chain((first, second), remaining):
+            centred = part.double() - near
+            n += len(centred)
+            total += centred.sum(0)
+            products.addmm_(centred.T, centred)
+        return cls(near + total / n, (products - torch.outer(total, total) / n) / (n - 1), n)
 
 
 def frechet_distance(a: FeatureMoments, b: FeatureMoments) -> float:

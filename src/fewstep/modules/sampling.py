@@ -96,7 +96,9 @@ class SamplingModule(pl.LightningModule):
             self.compared.update(mine, self._features(mine), fine, self._features(fine), of_known)
 
     def _features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.extractor.features(images.to(self.device))  # type: ignore[operator]
+        # The judge is the same whatever precision the network runs in.
+        with torch.autocast(self.device.type, enabled=False):
+            features: Tensor = self.extractor.features(images.to(self.device))  # type: ignore[operator]
         return features
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
+from fewstep.artefacts.precision import PrecisionFiles, precision_files_of
 from fewstep.decoders import DECODERS
 from fewstep.judging.objective_values import Configured, labelled
 from fewstep.pipeline.searching import Searches
@@ -123,6 +124,18 @@ class Evaluations:
         shared.charge("evaluate", None, path.parent)
         return path
 
+    @property
+    def _precision_files(self) -> PrecisionFiles | None:
+        """What tells what the trainer's precision changes; None for float32."""
+        shared = self.shared
+        files = precision_files_of(
+            *(shared.root / "statistics", shared.weights, shared.dataset, self.config.dataset),
+            *(shared.statistics, shared.trainer, shared.arithmetic),
+        )
+        for path in () if files is None else (files.lower, files.full):
+            shared.charge("evaluate", None, path.parent)
+        return files
+
     @cached_property
     def _objectives(self) -> dict[str, Configured]:
         """Label → every objective that some schedule optimizer of the run minimises."""
@@ -194,5 +207,8 @@ class Evaluations:
         folder = shared.folder("evaluate", "reference", config)
         labels = shared.labels() | {"finetuned": False}
         log.info("evaluate    %s", folder)
-        evaluate_reference(folder, config, shared.judge, shared.dataset, fitted, judging, labels, c.seed)
+        evaluate_reference(
+            *(folder, config, shared.judge, shared.dataset, fitted, judging, labels, c.seed),
+            precision=self._precision_files,
+        )
         return folder

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
@@ -70,9 +70,17 @@ def pretrain(
         denoiser = make_denoiser()
         process, loss = denoiser.process, settings.loss
         times = loss.time_distribution(process)
-        batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed)
+        train, held_out = (
+            checked_labels(dataset, split, denoiser.num_classes) for split in ("train", "validation")
+        )
+        batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed, train)
         validation = ValidationError(
-            checked_images(dataset, "validation"), validation_times(denoiser), seed, loss, process.grid
+            checked_images(dataset, "validation"),
+            validation_times(denoiser),
+            seed,
+            loss,
+            process.grid,
+            labels=held_out,
         )
         module = TrainingModule(
             denoiser,
