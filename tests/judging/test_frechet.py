@@ -142,7 +142,7 @@ def test_the_floor_is_of_real_test_images_with_both_sizes_known(features: Featur
     found = floor_row(Digits(), features, "fid_digits", LABELS)
     digits = Digits()
     expected = distance(of(features, digits.images("test")), of(features, digits.images("train")))
-    assert found.value == pytest.approx(expected, rel=1e-6)
+    assert found.value == pytest.approx(expected, rel=1e-5)  # features are float32, in batches of another size
     assert (found.schedule_optimizer, found.dataset, found.n_images, found.split) == (
         "data",
         "digits",
