@@ -60,6 +60,12 @@ def test_a_dataset_is_named_after_its_file_and_states_its_levels(dataset_name: s
     dataset = build(config.dataset)
     assert dataset.name == dataset_name
     assert dataset.levels == config.levels
+    assert len(dataset.shape) == 3
+
+
+def test_a_dataset_states_its_standard_deviation(own_dataset_name: str, composed: Compose) -> None:
+    config = composed(f"dataset={own_dataset_name}")
+    dataset = build(config.dataset)
     images = dataset.images("train").double()
     assert images.shape[1:] == dataset.shape
     assert config.data_std == pytest.approx(images.var(0).mean().sqrt().item(), abs=5e-4)

@@ -15,7 +15,7 @@ from fewstep.data.formats.npz import array_blocks, array_shape
 from fewstep.data.formats.parquet import blocks_of_parquet, count_rows, parquet_files
 from fewstep.data.formats.picture_files import files_of, picture_names
 from fewstep.data.formats.pictures import pixels
-from fewstep.data.formats.reading import check_file, check_labels, readable
+from fewstep.data.formats.reading import check_file, check_labels, files_like, readable
 from fewstep.data.hub import fetched
 from fewstep.data.mapped import MappedImages
 from fewstep.data.picture_parts import part_of_pictures
@@ -94,8 +94,7 @@ def imagenet64_source(path: Path, synsets: Path | None) -> Source:
     Raises:
         UserError: none of them, or not all of them.
     """
-    batches = sorted(path.rglob("train_data_batch_*.npz"))
-    if batches:
+    if files_like(path, "train_data_batch_*.npz"):
         return _npz_source(path, synsets)
     if synsets is not None:
         raise UserError(
@@ -144,7 +143,7 @@ def _npz_source(path: Path, synsets: Path | None) -> Source:
 
 
 def _only(folder: Path, name: str) -> Path:
-    found = sorted(folder.rglob(name))
+    found = files_like(folder, name)
     if len(found) != 1:
         raise UserError(f"{folder} holds {name} {len(found)} times, but must hold it once.")
     return check_file(found[0])
@@ -158,18 +157,21 @@ def _part_of_npz(files: list[Path], order: NDArray[np.int64]) -> Part:
 
 
 def _length(file: Path) -> int:
-    shape = array_shape(file, "data", np.uint8, _LARGEST_ARRAY)
-    if len(shape) != 2 or shape[1] != _PIXELS:
-        raise UserError(f"The array data of {file} has shape {list(shape)}; it must be [N, {_PIXELS}].")
-    return shape[0]
+    data = array_shape(file, "data", np.uint8, _LARGEST_ARRAY)
+    labels = array_shape(file, "labels", np.integer, _LARGEST_ARRAY)
+    if len(data) != 2 or data[1] != _PIXELS or labels != data[:1]:
+        raise UserError(
+            f"The arrays data and labels of {file} have shapes {list(data)} and {list(labels)}; they must be "
+            f"[N, {_PIXELS}] and [N]."
+        )
+    return data[0]
 
 
 def _blocks_of_npz(files: list[Path], order: NDArray[np.int64]) -> Iterator[Block]:
     """Rows of 4,096 red, green and blue pixels; labels 1 … 1000."""
     for file in files:
-        found = list(array_blocks(file, "labels", np.integer, _LARGEST_ARRAY, _MOST_IMAGES))
-        labels = np.concatenate(found)
-        check_labels(labels.tolist(), _length(file), range(1, CLASSES + 1), file)
+        (labels,) = array_blocks(file, "labels", np.integer, _LARGEST_ARRAY, _MOST_IMAGES)
+        check_labels(labels.tolist(), len(labels), range(1, CLASSES + 1), file)
         first = 0
         for rows in array_blocks(file, "data", np.uint8, _LARGEST_ARRAY, _ROWS):
             classes = labels[first : first + len(rows)].astype(np.int64) - 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep.data.formats.pictures import pixels
-from fewstep.data.formats.reading import check_file, check_labels, readable
+from fewstep.data.formats.reading import check_file, check_labels, files_like, readable
 from fewstep.errors import UserError
 from fewstep.provenance import shown
 
@@ -25,13 +25,13 @@ _ROWS = 256  # read at once
 
 
 def parquet_files(folder: Path, splits: Sequence[str]) -> list[Path]:
-    """The parquet files of the first of `splits` that a folder has any of, at any depth, in order; [] for none.
+    """The parquet files of the first of `splits` that a folder has any of, in order; [] for none.
 
     Raises:
         UserError: of files numbered `…-00000-of-00004.parquet` some are missing.
     """
     for split in splits:
-        found = sorted([*folder.rglob(f"{split}-*.parquet"), *folder.rglob(f"{split}.parquet")])
+        found = files_like(folder, f"{split}-*.parquet") or files_like(folder, f"{split}.parquet")
         for file in found:
             counted = re.search(r"-of-(\d{1,6})\.parquet$", file.name)
             if counted and len(found) != int(counted.group(1)):

@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fewstep.data.formats.reading import readable
 from fewstep.errors import UserError
 
+KIND = "a PNG, JPEG, WebP or BMP picture"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LARGEST_FILE = 128 << 20  # bytes
 MOST_PIXELS = 1 << 26  # 67 megapixels
@@ -52,10 +53,7 @@ def _decoded(content: bytes, where: str) -> Image.Image:
     """RGB; transparency is dropped."""
     if not content:
         raise UserError(f"{where} is empty (0 bytes).")
-    with (
-        readable(where, "a PNG, JPEG, WebP or BMP picture"),
-        Image.open(io.BytesIO(content), formats=_FORMATS) as picture,
-    ):
+    with readable(where, KIND), _opened(content, where) as picture:
         width, height = picture.size  # from the header: nothing is unpacked yet
         if width * height > MOST_PIXELS:
             raise UserError(f"{where} claims {width} × {height} pixels; at most {MOST_PIXELS:,} are read.")
@@ -64,6 +62,13 @@ def _decoded(content: bytes, where: str) -> Image.Image:
                 f"{where} has pixels of the kind {picture.mode}; allowed are those of 8 bits per channel."
             )
         return picture.convert("RGB")
+
+
+def _opened(content: bytes, where: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise UserError(f"{where} is not {KIND}.") from None
 
 
 def _channels_first(picture: Image.Image) -> NDArray[np.uint8]:

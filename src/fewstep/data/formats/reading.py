@@ -24,6 +24,12 @@ def check_file(path: Path) -> Path:
     return path
 
 
+def files_like(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder, and of the folders in it, whose names fit a pattern such as `*.npz`, sorted."""
+    with readable(folder, "a folder"):
+        return sorted([*folder.glob(pattern), *folder.glob(f"*/{pattern}")])
+
+
 @contextmanager
 def readable(path: Path | str, kind: str) -> Iterator[None]:
     """Whatever a library raises about what `path` holds becomes a UserError: it is not sound `kind`."""
