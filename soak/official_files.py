@@ -23,14 +23,14 @@ def random_pixels(n: int, size: int, seed: int) -> Pixels:
 
 
 def cifar_batch(pixels: Pixels, labels: Sequence[int], batch_label: str) -> bytes:
-    """A batch of images [n, 3, 32, 32] as Python 2's cPickle wrote it, protocol 2, with NumPy's old module names."""
+    """A batch of images [n, 3, 32, 32] as Python 2's cPickle wrote it: protocol 2, NumPy's old module names."""
     rows = pixels.reshape(len(pixels), 3072).tobytes()
     names = b"".join(_text(f"picture_s_{n:06}.png") for n in range(len(pixels)))
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\t(K\x01"
         + _whole(len(pixels))
-        + b"M\x00\x0c\x86cnumpy\ndtype\nq\nU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
-        + b"K\x00tb\x89T"
+        + b"M\x00\x0c\x86cnumpy\ndtype\nq\nU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNN"
+        + b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
         + struct.pack("<i", len(rows))
         + rows
         + b"tb"
@@ -74,7 +74,7 @@ def cifar_archive(files: Mapping[str, bytes]) -> bytes:
         folder = tarfile.TarInfo(CIFAR)
         folder.type = tarfile.DIRTYPE
         archive.addfile(folder)
-        for name in sorted(files, reverse=True) + ["readme.html"]:
+        for name in [*sorted(files, reverse=True), "readme.html"]:
             member = tarfile.TarInfo(f"{CIFAR}/{name}")
             body = files.get(name, b"<meta http-equiv='refresh'>")
             member.size = len(body)

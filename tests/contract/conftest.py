@@ -52,7 +52,7 @@ def _composed(*overrides: str) -> Config:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose("config", [*overrides, *TINY])
     for key in _mandatory(composed):
-        OmegaConf.update(composed, key, "nowhere" if key.endswith("path") else 8)
+        OmegaConf.update(composed, key, "/nowhere" if key.endswith("path") else 8)
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     settings = {str(key): value for key, value in plain.items()}

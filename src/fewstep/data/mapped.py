@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewstep.errors import UserError
+from fewstep.data.formats.reading import readable
 
 RELEASE_AFTER = 256 << 20  # bytes of a mapping that may count as this process's memory at once
 _READ_AROUND = 64 << 10  # bytes that the system maps around every one that is touched
@@ -29,10 +29,13 @@ class MappedImages:
 
     Attributes:
         shape: (n, C, H, W).
+        grey_levels: 256, on which bytes lie whatever they are.
 
     Raises:
         UserError: the file is missing or damaged.
     """
+
+    grey_levels = 256
 
     def __init__(self, path: Path, rows: Tensor | None = None) -> None:
         self.path = Path(path)
@@ -64,15 +67,11 @@ class MappedImages:
 
 def _mapped(path: Path) -> tuple[mmap.mmap, NDArray[Any]]:
     """A file's mapping, and its array in it."""
-    try:
-        with path.open("rb") as file:
-            if npy.read_magic(file) != (1, 0):
-                raise ValueError("it is not of NumPy's format 1.0")
-            shape, fortran, dtype = npy.read_array_header_1_0(file)
-            if dtype != np.uint8 or len(shape) != 4 or fortran or min(shape) < 1:
-                raise ValueError(f"it holds {dtype} of shape {list(shape)}")
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            return content, np.frombuffer(content, np.uint8, offset=file.tell()).reshape(shape)
-    except (OSError, ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"The images in {path} cannot be read: {str(reason).rstrip('.')}.") from None
+    with readable(path, "images"), path.open("rb") as file:
+        if npy.read_magic(file) != (1, 0):
+            raise ValueError("it is not of NumPy's format 1.0")
+        shape, fortran, dtype = npy.read_array_header_1_0(file)
+        if dtype != np.uint8 or len(shape) != 4 or fortran or min(shape) < 1:
+            raise ValueError(f"it holds {dtype} of shape {list(shape)}")
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return content, np.frombuffer(content, np.uint8, offset=file.tell()).reshape(shape)
