@@ -14,7 +14,7 @@ from torch import Tensor
 from fewstep.data.formats.reading import readable
 
 RELEASE_AFTER = 256 << 20  # bytes of a mapping that may count as this process's memory at once
-_READ_AROUND = 64 << 10  # bytes that the system maps around every one that is touched
+_READ_AROUND = 128 << 10  # bytes that the system maps besides those of a row: it maps 64 KiB around each page
 
 
 class MappedImages:
