@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from fewstep import UserError
 from fewstep.__main__ import build
 from fewstep.config import Config
 from fewstep.pipeline import Pipeline
 
 Compose = Callable[..., Config]
+NOWHERE = "/nowhere"  # what `composed` gives for a path that the user must give
 
 
 def test_the_groups_are_those_that_are_promised(groups: set[str]) -> None:
@@ -19,9 +21,22 @@ def test_the_groups_are_those_that_are_promised(groups: set[str]) -> None:
 
 
 def test_every_file_composes_and_builds(choice: str, composed: Compose, tmp_path: Path) -> None:
-    learned = ["model=unet_digits_learned"] if choice.startswith("loss@") else []  # which every loss can train
-    config = composed(choice, *learned, f"outputs={tmp_path}")
-    Pipeline(config, build)
+    suited = ["model=unet_digits_learned"] if choice.startswith("loss@") else []  # which every loss can train
+    if choice.startswith("dataset="):
+        channels, size, _ = build(composed(choice).dataset).shape
+        backbone = {
+            "in_channels": channels,
+            "out_channels": channels,
+            "image_size": size,
+            "attention_resolutions": [],
+        }
+        suited = [f"model.backbone.{name}={value}" for name, value in backbone.items()]
+    config = composed(choice, *suited, f"outputs={tmp_path}")
+    if NOWHERE in str(config):  # it needs files, and says so before anything is done
+        with pytest.raises(UserError, match=NOWHERE):
+            Pipeline(config, build)
+    else:
+        Pipeline(config, build)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,6 +75,12 @@ def test_a_dataset_is_named_after_its_file_and_states_its_levels(dataset_name: s
     dataset = build(config.dataset)
     assert dataset.name == dataset_name
     assert dataset.levels == config.levels
+    assert len(dataset.shape) == 3
+
+
+def test_a_dataset_states_its_standard_deviation(own_dataset_name: str, composed: Compose) -> None:
+    config = composed(f"dataset={own_dataset_name}")
+    dataset = build(config.dataset)
     images = dataset.images("train").double()
     assert images.shape[1:] == dataset.shape
     assert config.data_std == pytest.approx(images.var(0).mean().sqrt().item(), abs=5e-4)
