@@ -1,4 +1,4 @@
-"""Cached images in folders of their own, and a set of images that no memory holds and that knows what it was asked for."""
+"""Cached images in folders of their own, and a set that no memory holds and that knows what it was asked for."""
 
 from collections.abc import Callable
 from pathlib import Path
