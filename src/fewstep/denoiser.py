@@ -166,6 +166,8 @@ class Denoiser(nn.Module):
                 allowed = ", ".join(PARAMETERISATIONS)
                 raise UserError(f"There is no parameterisation {parameterisation!r}; allowed are {allowed}.")
             parameterisation = PARAMETERISATIONS[parameterisation]()
+        if process.zero_terminal_snr:
+            _require_finite(parameterisation, process)
         self.backbone = backbone
         self.process = process
         self.parameterisation = parameterisation
@@ -214,6 +216,16 @@ class Denoiser(nn.Module):
         raise UserError(
             f"The network returned shape {tuple(output.shape)} for input {tuple(x_t.shape)}; "
             "allowed are the same shape, or twice the channels with a learned variance."
+        )
+
+
+def _require_finite(parameterisation: Parameterisation, process: Process) -> None:
+    """Raise a UserError where a parameterisation divides by α = 0: no x_1 tells x̂_0 by it."""
+    end = parameterisation.scalings(process, process.grid[-1])
+    if not all(math.isfinite(value.item()) for value in (end.skip, end.out, end.input, end.time)):
+        raise UserError(
+            f"The {parameterisation.name} parameterisation divides by α, which is 0 at the end of {process!r}; v "
+            "and x0 are defined there."
         )
 
 

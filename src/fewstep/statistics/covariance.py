@@ -4,6 +4,7 @@ The Wiener denoiser is the best linear one; a network whose e(t) is above its er
 than a linear filter, and misleads every objective.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +45,14 @@ class DataCovariance:
         Args:
             images: [N, C, H, W].
             noise: of the same shape.
-            noise_levels: float64 [M].
+            noise_levels: float64 [M]; +∞ is the mean of the images as x̂_0.
         """
         a = (images.to(torch.float64).flatten(1) - self.mean) @ self.eigenvectors
         b = noise.to(torch.float64).flatten(1) @ self.eigenvectors
         aa, ab, bb = (a * a).mean(0), (a * b).mean(0), (b * b).mean(0)
         levels = noise_levels[:, None]
         gain = self.eigenvalues / (self.eigenvalues + levels.square())
-        kept = gain * levels
+        kept = torch.where(levels == math.inf, 0.0, gain * levels)
         return ((1 - gain).square() * aa - 2 * (1 - gain) * kept * ab + kept.square() * bb).sum(1)
 
 
