@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import UserError
+from fewstep.exports import diffusers
 from fewstep.files import write_atomically
 from fewstep.process import Process
 
@@ -102,6 +103,18 @@ class Schedule:
                 "list of sigmas; its timesteps() are what other software can take."
             )
         return self.process.noise_level(self.times).flip(0).tolist()
+
+    def to_diffusers(self, scheduler: object) -> diffusers.Arguments:
+        """The arguments of `set_timesteps` of a diffusers scheduler: `scheduler.set_timesteps(**arguments)`.
+
+        Args:
+            scheduler: its class, or the scheduler itself, whose configuration is then checked too.
+
+        Raises:
+            UserError: it takes no list of timesteps, would change this one in silence, is not one that is tested,
+                or is configured for another process or another end.
+        """
+        return diffusers.arguments(self, scheduler)
 
     def _sigmas_in_file(self) -> list[float | None]:
         """The list as JSON can hold it: null for the infinite noise level of zero terminal SNR."""
