@@ -28,8 +28,8 @@ REFUSED = {
 }
 CLIPS = "It clips x̂_0 to [-1, 1] unless its clip_sample is false; the solvers here do not."
 LAST_VARIANCE = (
-    "With variance_type fixed_large or learned_range it adds noise to the final image, because the schedule's last "
-    "timestep is not 0."
+    "With variance_type fixed_large or learned_range it adds noise to the final image, because the schedule's "
+    "last timestep is not 0."
 )
 STAND_IN = "In place of the infinite noise level at the start it uses σ/α = 4096."
 
