@@ -132,17 +132,17 @@ def test_euler_between_timesteps_takes_sigmas(run: Callable[..., Any]) -> None:
     expected = model.ours(Ddim(), schedule)
     assert close(sampled(model, scheduler, model.start)[0], expected)
     scheduler.set_timesteps(timesteps=schedule.timesteps())
-    assert abs(scheduler.sigmas[-2].item() / schedule.sigmas()[-2] - 1) > 0.02
+    assert abs(scheduler.sigmas[-2].item() / schedule.sigmas()[-2] - 1) > 0.01
 
 
-@pytest.mark.parametrize("law", ["linear", "scaled_linear", "linear from 1/16"])
-@pytest.mark.parametrize("endless", [False, True])
+@pytest.mark.parametrize(
+    "process",
+    [PROCESSES["linear"], PROCESSES["scaled_linear"], PROCESSES["linear from 1/16"], *ENDLESS.values()],
+    ids=repr,
+)
 def test_ddpm_is_the_ancestral_solver_on_the_same_noise(
-    law: str, endless: bool, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    process: Process, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if endless and law not in ENDLESS:
-        pytest.skip("not among the processes that end in pure noise")
-    process = (ENDLESS if endless else PROCESSES)[law]
     model, schedule = run("v_prediction", process), schedule_of(process)
     scheduler, moves = made(schedule, "DDPMScheduler", "v_prediction", clip_sample=False), iter(range(1, 99))
     monkeypatch.setattr(
@@ -156,9 +156,10 @@ def test_ddpm_is_the_ancestral_solver_on_the_same_noise(
 def test_ddpm_clips_unless_told_otherwise(run: Callable[..., Any]) -> None:
     process = Process.linear(1000)
     model, schedule = run("sample", process), schedule_of(process)
-    assert model.ours(Ancestral("posterior"), schedule).abs().max() > 1
-    found, _ = sampled(model, made(schedule, "DDPMScheduler", "sample"), model.start)
-    assert found.abs().max().item() == pytest.approx(1, abs=1e-6)
+    assert diffusers.DDPMScheduler().config.clip_sample
+    assert model.ours(Ancestral("posterior"), schedule).abs().max() > 0.2
+    found, _ = sampled(model, made(schedule, "DDPMScheduler", "sample", clip_sample_range=0.1), model.start)
+    assert found.abs().max().item() == pytest.approx(0.1, abs=1e-6)
     assert any("clip_sample" in note for note in export(schedule, "DDPMScheduler").notes)
 
 
@@ -204,7 +205,7 @@ def test_heun_interpolates_sigma_itself() -> None:
         schedule.to_diffusers(diffusers.HeunDiscreteScheduler)
     scheduler = diffusers.HeunDiscreteScheduler(beta_start=1e-4, beta_end=0.02)
     scheduler.set_timesteps(timesteps=schedule.timesteps())
-    assert abs(scheduler.sigmas[-2].item() / schedule.sigmas()[-2] - 1) > 0.02
+    assert abs(scheduler.sigmas[-2].item() / schedule.sigmas()[-2] - 1) > 0.01
 
 
 def test_heun_has_no_zero_terminal_snr() -> None:
@@ -230,7 +231,7 @@ def test_overwriting_ddims_timesteps_is_silently_wrong(run: Callable[..., Any]) 
     scheduler.set_timesteps(schedule.steps)
     scheduler.timesteps = torch.tensor(schedule.timesteps())
     found, _ = sampled(model, scheduler, model.start)
-    assert not close(found, model.ours(Ddim(), schedule), 0.1)
+    assert not close(found, model.ours(Ddim(), schedule), 0.02)
 
 
 def test_what_is_not_tested_or_has_no_law_is_refused() -> None:
