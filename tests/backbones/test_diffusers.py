@@ -6,13 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from fewstep.__main__ import CONF, build
+from fewstep.config import Config
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.process import Process
+from fewstep.schema import check
 from fewstep.weights import load_model, save_model
 
 diffusers = pytest.importorskip("diffusers", reason="needs pip install 'fewstep[diffusers]'")
@@ -284,3 +289,19 @@ def test_images_of_another_shape_are_refused(saved: Callable[..., Path]) -> None
     denoiser = load_diffusers(str(saved(diffusers.DDPMScheduler())))
     with pytest.raises(UserError, match="images of 1×8×8; given were 3×8×8"):
         denoiser(torch.zeros(1, 3, 8, 8), torch.tensor(0.5, dtype=torch.float64))
+
+
+def test_the_configuration_builds_it_and_names_both_processes(saved: Callable[..., Path]) -> None:
+    def built(*overrides: str) -> Any:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = OmegaConf.to_container(hydra.compose("config", [*overrides]), resolve=True)
+        check(composed, Config)
+        return build(composed["model"])
+
+    model = ["model=diffusers", f"model.path={saved(diffusers.DDPMScheduler())}"]
+    with pytest.raises(UserError, match=r"Process.linear\(.*Process.cosine\(") as told:
+        built(*model)
+    overrides = str(told.value).partition("; set ")[2].rstrip(".").split()
+    assert built(*model, *overrides).process == Process.linear(1000)
+    with pytest.raises(UserError, match=r"model\.path must be given"):
+        built("model=diffusers")
