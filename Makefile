@@ -41,8 +41,11 @@ clean: ## remove the environment, caches and builds; outputs/ stays
 .venv/.installed: pyproject.toml
 	$(call install,.)
 
+# k-diffusion asks for torchvision and more, which its samplers do not need and which would bring another torch.
 .venv/.installed-dev: pyproject.toml
 	$(call install,.[dev])
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps k-diffusion==0.1.1.post1 \
+		|| { rm -f $@; exit 1; }
 	@touch .venv/.installed
 
 define install

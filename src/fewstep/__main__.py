@@ -1,13 +1,14 @@
 """The command `fewstep`: Hydra composes, the pipeline runs. The only file that imports hydra."""
 
 import hashlib
+import importlib
 import logging
 import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -28,6 +29,7 @@ PACKAGE = Path(__file__).parent
 # In a checkout conf/ stands at the top level; in a wheel it travels inside the package.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent.parent / "conf") if path.is_dir())
 TRACEBACK = "FEWSTEP_TRACEBACK"
+COMMANDS = {"export": "fewstep.commands.export"}
 
 
 def shortened(name: str, longest: int = 120) -> str:
@@ -121,6 +123,9 @@ def build(node: Any) -> Any:
 
 def main() -> None:
     """Console entry: what the user got wrong is one sentence and exit code 1; FEWSTEP_TRACEBACK=1 shows where."""
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        _command(sys.argv[1], sys.argv[2:])
+        return
     if os.environ.get("HYDRA_FULL_ERROR"):
         os.environ[TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of being printed by Hydra
@@ -135,6 +140,16 @@ def main() -> None:
         if os.environ.get(TRACEBACK) or not _of_the_command_line(error):
             raise
         sys.exit(f"fewstep: {UserError(explained(error))}")
+
+
+def _command(name: str, words: Sequence[str]) -> None:
+    """One of the commands beside the pipeline, which read no configuration."""
+    try:
+        importlib.import_module(COMMANDS[name]).main(words)
+    except UserError as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        sys.exit(f"fewstep: {error}")
 
 
 def _of_the_command_line(error: Exception) -> bool:

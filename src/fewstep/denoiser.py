@@ -171,6 +171,8 @@ class Denoiser(nn.Module):
                 allowed = ", ".join(PARAMETERISATIONS)
                 raise UserError(f"There is no parameterisation {parameterisation!r}; allowed are {allowed}.")
             parameterisation = PARAMETERISATIONS[parameterisation]()
+        if process.zero_terminal_snr:
+            _require_finite(parameterisation, process)
         self.backbone = backbone
         self.process = process
         self.parameterisation = parameterisation
@@ -261,6 +263,16 @@ class _Given(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         prediction: Prediction = self.denoiser(x_t, t, self.label if label is None else label)
         return prediction
+
+
+def _require_finite(parameterisation: Parameterisation, process: Process) -> None:
+    """Raise a UserError where a parameterisation divides by α = 0: no x_1 tells x̂_0 by it."""
+    end = parameterisation.scalings(process, process.grid[-1])
+    if not all(math.isfinite(value.item()) for value in (end.skip, end.out, end.input, end.time)):
+        raise UserError(
+            f"The {parameterisation.name} parameterisation divides by α, which is 0 at the end of {process!r}; v "
+            "and x0 are defined there."
+        )
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class DataCovariance:
         Args:
             images: [N, C, H, W].
             noise: of the same shape.
-            noise_levels: float64 [M].
+            noise_levels: float64 [M]; +∞ is the mean of the images as x̂_0.
         """
         sums = torch.zeros(3, len(self.mean), dtype=torch.float64)
         for rows in blocks(images):
@@ -63,7 +63,7 @@ class DataCovariance:
         aa, ab, bb = sums / len(images)
         levels = noise_levels[:, None]
         gain = self.eigenvalues / (self.eigenvalues + levels.square())
-        kept = gain * levels
+        kept = torch.where(levels == math.inf, 0.0, gain * levels)
         return ((1 - gain).square() * aa - 2 * (1 - gain) * kept * ab + kept.square() * bb).sum(1)
 
 
