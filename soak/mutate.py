@@ -14,7 +14,10 @@ from pathlib import Path
 
 from soak.table import Part
 
-SHARES = {"schedules": 25, "statistics": 22, "models": 22, "configs": 22, "records": 5, "results": 4}  # per cent
+SHARES = {
+    **{"schedules": 20, "statistics": 18, "models": 17, "configs": 17, "records": 5, "results": 3},
+    **{"openai": 8, "edm": 12},  # published checkpoints
+}  # per cent
 LONGEST = 20.0  # seconds for one file
 STARTING = 180.0  # seconds for a worker to import what it needs
 MEMORY = 1 << 30  # bytes that reading one file may take beyond what the worker has

@@ -198,7 +198,7 @@ def test_validation_covers_the_grid_from_end_to_end(size: int, expected: int) ->
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"iterations": 0}, "pretrain.iterations is 0, but must be at least 1"),
+        ({"iterations": -1}, "pretrain.iterations is -1, but must be at least 0"),
         ({"batch_size": 0}, "pretrain.batch_size is 0, but must be at least 1"),
         ({"validate_every": -1}, "pretrain.validate_every is -1, but must be at least 1"),
         ({"warmup": -1}, "pretrain.warmup is -1, but must be at least 0"),

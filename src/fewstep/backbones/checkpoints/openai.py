@@ -69,7 +69,7 @@ def load(
         )
     tensors = _read(file)
     config = {
-        **_structure(file, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, image_size),
+        **structure(file, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, image_size),
         "image_size": image_size,
         "num_heads": num_heads,
         "num_head_channels": num_head_channels,
@@ -103,8 +103,12 @@ def _read(file: Path) -> dict[str, Tensor]:
     return content
 
 
-def _structure(file: Path, shapes: Shapes, image_size: int) -> dict[str, Any]:
-    """What names and shapes tell of a UNet's arguments."""
+def structure(file: Path, shapes: Shapes, image_size: int) -> dict[str, Any]:
+    """What names and shapes of a state dict tell of the UNet's arguments.
+
+    Raises:
+        UserError: they are not of such a network.
+    """
     try:
         width = shapes["time_embed.0.weight"][1]
         numbered = (re.match(r"output_blocks\.(\d{1,4})\.", name) for name in shapes)
