@@ -91,6 +91,7 @@ def pretrain(
             save_model(folder, denoiser, dataset.shape, dataset.levels)
             run.finish(network_calls=0, device="cpu", seed=seed)
             return
+        denoiser.train()  # a model from a file comes without its dropout
         process, loss = denoiser.process, settings.loss
         times = loss.time_distribution(process)
         batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed)

@@ -19,7 +19,7 @@ from torch import nn
 from fewstep.backbones.checkpoints import edm, openai
 from fewstep.errors import UserError
 from fewstep.process import Process
-from soak.checkpoints import Persistent, edm_namespace, edm_network, edm_pickle, edm_precond, marking
+from soak.checkpoints import Persistent, edm_namespace, edm_network, edm_pickle, edm_precond
 
 SIZE = 4
 PROCESS = Process.edm(20, 0.002, 80.0)
@@ -85,7 +85,7 @@ PAYLOADS: dict[str, Callable[[str], Calls]] = {
     "eval": lambda command: Calls(eval, f"__import__('os').system({command!r})"),
     "exec": lambda command: Calls(exec, f"__import__('os').system({command!r})"),
     "subprocess": lambda command: Calls(subprocess.check_call, ["sh", "-c", command]),
-    "getattr": lambda command: Calls(getattr, os, "system"),
+    "getattr": lambda command: Calls(getattr, command, "upper"),
     "open": lambda command: Calls(builtins.open, command.split()[-1], "w"),
     "importlib": lambda command: Calls(importlib.import_module, "this"),
     "torch.load": lambda command: Calls(torch.load, command.split()[-1]),
@@ -202,12 +202,8 @@ def test_the_kinds_of_checkpoints_are_told_apart(write_edm: Callable[..., Path],
     torch.save({"a": torch.zeros(3)}, tmp_path / "model.pt")
     with pytest.raises(UserError, match="or a damaged one"):
         read(tmp_path / "model.pt")
-    with pytest.raises(UserError, match="or a damaged one|names "):
+    with pytest.raises(UserError, match=r"or a damaged one|names "):
         read_pt(write_edm("SongUNet", TENSORS, ARGUMENTS))
-
-
-def stored(**attributes: Any) -> Persistent:
-    return Persistent("EDMPrecond", "", vars(nn.Module()) | attributes)
 
 
 CONTENTS: dict[str, tuple[Any, str]] = {
@@ -273,5 +269,5 @@ def test_a_tensor_longer_than_its_storage_is_refused(tmp_path: Path) -> None:
         ema.attributes["_modules"]["model"].attributes["_parameters"]["bias"] = tensor
         path = tmp_path / "network.pkl"
         path.write_bytes(edm_pickle(ema, ""))
-        with pytest.raises(UserError, match="not made of stored numbers|damaged"):
+        with pytest.raises(UserError, match=r"not made of stored numbers|damaged"):
             read(path)

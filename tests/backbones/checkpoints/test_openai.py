@@ -35,9 +35,16 @@ class Kind:
     """A network in OpenAI's layout: its shapes, and its forward pass from the tensors alone."""
 
     def __init__(
-        self, mult: tuple[int, ...], depth: int, attention: tuple[int, ...], *, scale_shift: bool, blocks_resample: bool,
-        classes: int | None, head: int | None,
-    ) -> None:  # fmt: skip
+        self,
+        mult: tuple[int, ...],
+        depth: int,
+        attention: tuple[int, ...],
+        *,
+        scale_shift: bool = True,
+        blocks_resample: bool = False,
+        classes: int | None = None,
+        head: int | None = None,
+    ) -> None:
         self.mult, self.depth, self.attention, self.classes, self.head = mult, depth, attention, classes, head
         self.scale_shift, self.blocks_resample = scale_shift, blocks_resample
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -185,14 +192,14 @@ class Kind:
         return conv("out.2", F.silu(normalise("out.0", h)))
 
 
-IMPROVED = Kind((1, 2, 2), 2, (4, 2), scale_shift=True, blocks_resample=False, classes=None, head=None)
+IMPROVED = Kind((1, 2, 2), 2, (4, 2))
 KINDS = {
     "improved-diffusion": IMPROVED,
-    "conditional": Kind((1, 3), 1, (4,), scale_shift=True, blocks_resample=False, classes=7, head=None),
-    "added embedding, no attention": Kind((1, 2), 3, (), scale_shift=False, blocks_resample=False, classes=None, head=None),
-    "guided-diffusion": Kind((1, 2, 2), 1, (4, 2), scale_shift=True, blocks_resample=True, classes=7, head=4),
-    "one level": Kind((1,), 2, (8,), scale_shift=True, blocks_resample=False, classes=None, head=None),
-}  # fmt: skip
+    "conditional": Kind((1, 3), 1, (4,), classes=7),
+    "added embedding, no attention": Kind((1, 2), 3, (), scale_shift=False),
+    "guided-diffusion": Kind((1, 2, 2), 1, (4, 2), blocks_resample=True, classes=7, head=4),
+    "one level": Kind((1,), 2, (8,)),
+}
 
 
 @pytest.fixture
