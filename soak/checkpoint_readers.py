@@ -13,7 +13,8 @@ from fewstep.backbones.unet import UNet
 from fewstep.denoiser import Denoiser
 from fewstep.process import Process
 from soak.checkpoints import edm_network, edm_pickle, edm_precond, marking, random_tensors
-from soak.mutations import mutated_bytes, mutated_pickle
+from soak.mutations import mutated_bytes
+from soak.pickle_mutations import mutated_pickle
 
 SIZE, T = 4, 20
 NETWORK = {

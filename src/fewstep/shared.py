@@ -32,7 +32,7 @@ from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
-from fewstep.stages.pretrain import Pretraining, pretrain, require_weights
+from fewstep.stages.pretrain import Pretraining, checkpoint_files, pretrain, require_weights
 from fewstep.statistics.denoising_error import KIND
 from fewstep.variance import no_variance_head
 
@@ -74,7 +74,7 @@ class Shared:
         dataset, levels = self.dataset, self.config.levels
         if dataset.levels != levels:
             raise UserError(f"levels is {levels}, but {dataset.name} has images of {dataset.levels} grey levels.")
-        require_weights(self.pretraining, self.checkpoint)
+        require_weights(self.pretraining, checkpoint_files(self.config.model))
         for split in SPLITS:
             checked_images(dataset, split)
         with torch.inference_mode():
@@ -117,16 +117,6 @@ class Shared:
             "train_seed": self.config.seed,
         }
 
-    @property
-    def checkpoint(self) -> dict[str, Path]:
-        """The files that the model's first weights come from: what the model's `path` names, or is a folder of."""
-        if self.config.model.get("path") is None:
-            return {}
-        path = Path(str(self.config.model["path"])).expanduser()
-        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
-        files = {f"checkpoint/{file.relative_to(path).as_posix()}": file for file in inside}
-        return files or {"checkpoint": path}
-
     @cached_property
     def weights(self) -> Path:
         """The folder of the model, trained now unless it lies there."""
@@ -136,21 +126,11 @@ class Shared:
         folder = self.folder("pretrain", self.process_name, config)
         log.info("pretrain    %s", folder)
 
-        def make_denoiser() -> Denoiser:
-            denoiser: Denoiser = self.build(c.model)
-            return denoiser
+        def make() -> Denoiser:
+            return self.build(c.model)  # type: ignore[no-any-return]
 
-        pretrain(
-            folder,
-            config,
-            make_denoiser,
-            self.dataset,
-            self.pretraining,
-            self.trainer,
-            self.logging,
-            c.seed,
-            self.checkpoint,
-        )
+        settings, files = self.pretraining, checkpoint_files(c.model)
+        pretrain(folder, config, make, self.dataset, settings, self.trainer, self.logging, c.seed, files)
         return self.charge("pretrain", None, folder)
 
     @cached_property

@@ -54,6 +54,18 @@ def validation_times(denoiser: Denoiser, n: int = 32) -> torch.Tensor:
     return denoiser.process.grid[torch.linspace(1, T, min(n, T)).round().long()]
 
 
+def checkpoint_files(model: Mapping[str, Any]) -> dict[str, Path]:
+    """The files that a model's first weights come from, by their names among a run's inputs.
+
+    They are the file that its section's `path` names, or those in the folder that it names; none without a `path`.
+    """
+    if model.get("path") is None:
+        return {}
+    path = Path(str(model["path"])).expanduser()
+    inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    return {f"checkpoint/{file.relative_to(path).as_posix()}": file for file in inside} or {"checkpoint": path}
+
+
 def require_weights(settings: Pretraining, checkpoint: Mapping[str, Path]) -> None:
     """Raise a UserError where nothing is trained, and no file holds what was."""
     if settings.iterations == 0 and not checkpoint:
