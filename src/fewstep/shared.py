@@ -127,7 +127,7 @@ class Shared:
         log.info("pretrain    %s", folder)
 
         def make() -> Denoiser:
-            return self.build(c.model)  # type: ignore[no-any-return]
+            return self.build(c.model)
 
         settings, files = self.pretraining, checkpoint_files(c.model)
         pretrain(folder, config, make, self.dataset, settings, self.trainer, self.logging, c.seed, files)
