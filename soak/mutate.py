@@ -15,8 +15,9 @@ from pathlib import Path
 from soak.table import Part
 
 SHARES = {  # per cent
-    **{"schedules": 20, "statistics": 18, "models": 18, "configs": 18, "records": 4, "results": 3},
+    **{"schedules": 16, "statistics": 15, "models": 14, "configs": 14, "records": 4, "results": 3},
     **{"cifar": 5, "npz": 4, "pictures": 5, "parquet": 3, "mapped": 2},
+    **{"openai": 6, "edm": 9},  # published checkpoints
 }
 LONGEST = 20.0  # seconds for one file
 STARTING = 180.0  # seconds for a worker to import what it needs

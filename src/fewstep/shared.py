@@ -32,7 +32,7 @@ from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
-from fewstep.stages.pretrain import Pretraining, pretrain
+from fewstep.stages.pretrain import Pretraining, checkpoint_files, pretrain, require_weights
 from fewstep.statistics.denoising_error import KIND
 from fewstep.variance import no_variance_head
 
@@ -69,6 +69,7 @@ class Shared:
         dataset, levels = self.dataset, self.config.levels
         if dataset.levels != levels:
             raise UserError(f"levels is {levels}, but {dataset.name} has images of {dataset.levels} grey levels.")
+        require_weights(self.pretraining, self.config.model)
         for split in SPLITS:
             checked_images(dataset, split)
             checked_labels(dataset, split, model.num_classes)
@@ -119,11 +120,11 @@ class Shared:
         folder = self.folder("pretrain", self.process_name, config)
         log.info("pretrain    %s", folder)
 
-        def make_denoiser() -> Denoiser:
-            denoiser: Denoiser = self.build(c.model)
-            return denoiser
+        def make() -> Denoiser:
+            return self.build(c.model)
 
-        pretrain(folder, config, make_denoiser, self.dataset, self.pretraining, self.trainer, self.logging, c.seed)
+        settings, files = self.pretraining, checkpoint_files(c.model)
+        pretrain(folder, config, make, self.dataset, settings, self.trainer, self.logging, c.seed, files)
         return self.charge("pretrain", None, folder)
 
     @cached_property

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -19,6 +19,8 @@ from fewstep.schema import check
 
 WEIGHTS, MODEL = "weights.safetensors", "model.yaml"
 BACKBONES = "fewstep.backbones."
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_model(folder: Path, denoiser: Denoiser, shape: tuple[int, int, int], levels: int) -> None:
@@ -137,15 +139,33 @@ def load_weights(path: Path, network: nn.Module) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read: {error}.") from None
-    expected = network.state_dict()
-    faults = _misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})
-    for name in expected.keys() & tensors.keys():
-        if not _same_kind(tensors[name], expected[name]):
-            faults.append(f"{name} holds {tensors[name].dtype} instead of {expected[name].dtype}")
-        elif not tensors[name].isfinite().all():
-            faults.append(f"{name} holds NaN or infinity")
-    _refuse(path, sorted(faults))
+    _check_tensors(path, tensors, network)
     network.load_state_dict(tensors)
+
+
+def network_of(path: Path, tensors: Mapping[str, Tensor], make: Callable[[], Network]) -> Network:
+    """The network that `make` makes with the tensors of a file, strictly, in float32 and evaluation mode.
+
+    Raises:
+        UserError: as `load_weights`; before a network that the tensors do not fit takes any memory.
+    """
+    with torch.device("meta"):
+        network = make()
+    _check_tensors(path, tensors, network)
+    network.to_empty(device="cpu").load_state_dict(tensors)
+    return network.eval()
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor], network: nn.Module) -> None:
+    expected = network.state_dict()
+    _refuse(path, sorted(_misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})))
+    faults = []
+    for name, tensor in sorted(tensors.items()):
+        if not _same_kind(tensor, expected[name]):
+            faults.append(f"{name} holds {tensor.dtype} instead of {expected[name].dtype}")
+        elif not tensor.isfinite().all():
+            faults.append(f"{name} holds NaN or infinity")
+    _refuse(path, faults)
 
 
 def _check_names_and_shapes(path: Path, network: nn.Module) -> None:

@@ -1,15 +1,19 @@
 """Every file of conf/ composes, builds, and is called what it is: by tables, by files and by `find_schedule`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
-from fewstep import UserError
-from fewstep.__main__ import build
+from fewstep.__main__ import CONF, build
 from fewstep.config import Config
+from fewstep.errors import UserError
 from fewstep.pipeline import Pipeline
+from fewstep.schema import check
 
 Compose = Callable[..., Config]
 NOWHERE = "/nowhere"  # what `composed` gives for a path that the user must give
@@ -38,6 +42,30 @@ def test_every_file_composes_and_builds(choice: str, composed: Compose, tmp_path
     else:
         Pipeline(config, build)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_from_a_file_is_not_trained_and_names_the_file_that_it_cannot_read(
+    model_from_a_file: str, tmp_path: Path
+) -> None:
+    alone = [f"model={model_from_a_file}", "~experiment", "name=x", f"outputs={tmp_path / 'outputs'}"]
+
+    def settings(*overrides: str) -> dict[str, Any]:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = OmegaConf.to_container(hydra.compose("config", [*alone, *overrides]), resolve=True)
+        assert isinstance(composed, dict)
+        return {str(key): value for key, value in composed.items()}
+
+    assert settings()["pretrain"]["iterations"] == 0
+    with pytest.raises(UserError, match=r"^model\.path must be given"):
+        check(settings(), Config)
+    for path, content in ((tmp_path / "absent", None), (tmp_path / "text", "no weights")):
+        if content is not None:
+            path.write_text(content)
+        sound = settings(f"model.path={path}")
+        check(sound, Config)
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            Pipeline(Config(**sound), build)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_everything_at_once_composes(names: Callable[[str], list[str]], composed: Compose, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stage pretrain: train a denoiser on all timesteps of its process, unless the user brings a trained one."""
+"""Stage pretrain: train a denoiser on all timesteps of its process, or take one that the user brings as it is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +10,13 @@ import torch
 
 from fewstep.data.base import Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
 from fewstep.modules.fitting import check_fitting, fit
 from fewstep.modules.loggers import Logging
 from fewstep.modules.training import TrainingBatches, TrainingModule, ValidationError
+from fewstep.provenance import NO_INPUTS
 from fewstep.run import Run
 from fewstep.solvers.base import device_of
 from fewstep.weights import save_model
@@ -25,7 +27,7 @@ class Pretraining:
     """How a denoiser is trained.
 
     Attributes:
-        iterations: batches in all.
+        iterations: batches in all; 0 for a model whose weights come from a file, which are then kept as they are.
         batch_size: images per iteration, over all devices together.
         learning_rate: Adam's, after `warmup` iterations; it falls to zero over the last half.
         warmup: iterations over which it rises.
@@ -43,13 +45,40 @@ class Pretraining:
     loss: Loss = field(default_factory=SimpleLoss)
 
     def __post_init__(self) -> None:
-        check_fitting(self, "pretrain")
+        check_fitting(self, "pretrain", fewest_iterations=0)
 
 
 def validation_times(denoiser: Denoiser, n: int = 32) -> torch.Tensor:
     """Up to `n` times of the grid, evenly spread from t_1 to t_T, float64."""
     T = denoiser.process.T
     return denoiser.process.grid[torch.linspace(1, T, min(n, T)).round().long()]
+
+
+def checkpoint_files(model: Mapping[str, Any]) -> dict[str, Path]:
+    """The files that a model's first weights come from, by their names among a run's inputs.
+
+    They are the file that its section's `path` names, or those in the folder that it names; none without a `path`,
+    nor where it is a name on a hub.
+    """
+    if not comes_with_weights(model) or model.get("hub"):
+        return {}
+    path = Path(str(model["path"])).expanduser()
+    inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    return {f"checkpoint/{file.relative_to(path).as_posix()}": file for file in inside} or {"checkpoint": path}
+
+
+def comes_with_weights(model: Mapping[str, Any]) -> bool:
+    """Whether somebody else trained the model that a section describes: it says where its weights are."""
+    return model.get("path") is not None
+
+
+def require_weights(settings: Pretraining, model: Mapping[str, Any]) -> None:
+    """Raise a UserError where nothing is trained, and no file holds what was."""
+    if settings.iterations == 0 and not comes_with_weights(model):
+        raise UserError(
+            "pretrain.iterations is 0, but this model's weights do not come from a file; set it to at least 1, or "
+            "take a model with a path."
+        )
 
 
 def pretrain(
@@ -61,13 +90,23 @@ def pretrain(
     trainer: Callable[..., pl.Trainer],
     logging: Logging,
     seed: int,
+    checkpoint: Mapping[str, Path] = NO_INPUTS,
 ) -> None:
-    """Train and write `weights.safetensors` and `model.yaml` into `folder`."""
-    with Run(folder, config) as run:
+    """Train and write `weights.safetensors` and `model.yaml` into `folder`.
+
+    `checkpoint` are the files that the denoiser's first weights come from, by their names among the run's inputs.
+    Without any iterations those weights are written as they are.
+    """
+    with Run(folder, config, checkpoint) as run:
         if run.complete:
             return
         pl.seed_everything(seed, verbose=False)
         denoiser = make_denoiser()
+        if settings.iterations == 0:
+            save_model(folder, denoiser, dataset.shape, dataset.levels)
+            run.finish(network_calls=0, device="cpu", seed=seed)
+            return
+        denoiser.train()  # a model from a file comes without its dropout
         process, loss = denoiser.process, settings.loss
         times = loss.time_distribution(process)
         train, held_out = (
