@@ -122,7 +122,12 @@ def load_weights(path: Path, network: nn.Module) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read: {error}.") from None
-    expected = network.state_dict()
+    check_tensors(path, tensors, network.state_dict())
+    network.load_state_dict(tensors)
+
+
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise a UserError unless a file's tensors have the names, shapes and kinds of a network's, and are finite."""
     faults = _misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})
     for name in expected.keys() & tensors.keys():
         if not _same_kind(tensors[name], expected[name]):
@@ -130,7 +135,6 @@ def load_weights(path: Path, network: nn.Module) -> None:
         elif not tensors[name].isfinite().all():
             faults.append(f"{name} holds NaN or infinity")
     _refuse(path, sorted(faults))
-    network.load_state_dict(tensors)
 
 
 def _check_names_and_shapes(path: Path, network: nn.Module) -> None:
