@@ -167,7 +167,7 @@ def features() -> Features:
     extractor = Classifier(in_channels=1, image_size=8, num_classes=10, width=4, num_features=6).eval()
     with torch.inference_mode():
         moments = FeatureMoments.of(extractor.features(Digits().images("train")))
-    return Features(extractor, moments, accuracy=0.25, n_test=360)
+    return Features("digits", extractor, moments, accuracy=0.25, n_test=360)
 
 
 @pytest.fixture(

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from fewstep.artefacts.features import FeatureSettings, features_of, load_features
+from fewstep.artefacts.features import FeatureExtractor, kept_features_of, load_kept_features
 from fewstep.artefacts.search_statistics import (
     Purpose,
     load_search_statistics,
@@ -62,7 +62,7 @@ class Shared:
         self.pretraining: Pretraining = build(config.pretrain)
         self.statistics: StatisticsSettings = build(config.statistics)
         self.evaluation: Evaluation = build(config.evaluation)
-        self.features: FeatureSettings = build(config.features)
+        self.features: FeatureExtractor = build(config.features)
         self.trainer: Callable[..., pl.Trainer] = build(config.trainer)
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
@@ -268,10 +268,16 @@ class Shared:
 
     @cached_property
     def judge(self) -> Judge:
-        """What every subject is judged with; trains the feature extractor unless it lies there."""
+        """What every subject is judged with; makes the feature extractor unless it lies there."""
         root = self.root / "features"
         log.info("features    %s", root)
-        folder = features_of(root, self.dataset, self.config.dataset, self.features, self.trainer)
+        folder = self.features.make(root, self.dataset, self.config.dataset, self.trainer)
+        features = self.features.load(self.charge("features", None, folder), self.dataset)
+        kept = None
+        if self.evaluation.sample_metrics:
+            most = self.evaluation.samples  # as many real images as samples, where there are
+            made = kept_features_of(root, folder, features, self.dataset, most, self.trainer)
+            kept = load_kept_features(self.charge("features", None, made))
 
         def sampling_trainer(description: str) -> pl.Trainer:
             return self.trainer(
@@ -284,11 +290,11 @@ class Shared:
         return Judge(
             settings=self.evaluation,
             solvers={name: self.build(node) for name, node in self.config.solver.items()},
-            features=load_features(self.charge("features", None, folder)),
-            metric=f"fid_{self.dataset.name}",
+            features=features,
             shape=self.dataset.shape,
             levels=self.dataset.levels,
             trainer=sampling_trainer,
+            kept_features=kept,
         )
 
 

@@ -127,7 +127,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise a UserError unless a file's tensors have the names, shapes and kinds of a network's, and are finite."""
+    """Raise a UserError unless tensors of a file have a network's names, shapes and kinds, and are finite."""
     faults = _misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})
     for name in expected.keys() & tensors.keys():
         if not _same_kind(tensors[name], expected[name]):

@@ -1,10 +1,10 @@
 """The Inception network of published Fréchet distances, in the layout of the weights file that everybody has.
 
-Szegedy et al. 2016 (arXiv 1512.00567), figures 5 to 7 and 10, as the TensorFlow graph of 2015-12-05 has them, which
+Szegedy et al. 2016 (arXiv 1512.00567), figures 5 to 7 and 10, as in the TensorFlow graph of 2015-12-05, which
 Heusel et al. 2017 judge with. It differs from the ImageNet classifier of the same name: averages leave the padding
 out, the last block takes a maximum instead of an average, and images are resized as TensorFlow 1 did. The file is
-torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`, the names of the layers are its. That package is not
-needed: where it is installed without a matching torchvision, torchmetrics cannot be imported.
+torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`; the layers are named as in it. That package itself is
+no dependency: installed without a torchvision that fits torch, it makes `import torchmetrics` fail.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class ConvBn(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, their channels joined; the last branch is a pooling, then `branch_pool` if it has one.
+    """Branches side by side, their channels joined; the last one is a pooling, then `branch_pool` if it has one.
 
     Args:
         in_channels: channels of its input.
@@ -138,8 +138,8 @@ def _to_8x8(in_channels: int) -> Mixed:
 
 def _8x8(in_channels: int, pool: nn.Module) -> Mixed:
     """Figure 7."""
-    three = [Conv("branch3x3_1", 384), (Conv("branch3x3_2a", 384, 1, 3), Conv("branch3x3_2b", 384, 3, 1))]
-    double = [
+    three: Branch = [Conv("branch3x3_1", 384), (Conv("branch3x3_2a", 384, 1, 3), Conv("branch3x3_2b", 384, 3, 1))]
+    double: Branch = [
         Conv("branch3x3dbl_1", 448),
         Conv("branch3x3dbl_2", 384, 3, 3),
         (Conv("branch3x3dbl_3a", 384, 1, 3), Conv("branch3x3dbl_3b", 384, 3, 1)),

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch.distributed
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+from torchmetrics import Metric
 
 
 class Shard(Sampler[int]):
@@ -42,6 +43,17 @@ def predict_rows(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> lis
     shards: list[list[Any]] = [[] for _ in range(world())]
     torch.distributed.all_gather_object(shards, mine)
     return [shards[row % world()][row // world()] for row in range(n)]
+
+
+def update_metrics(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> None:
+    """`module.test_step(row)` for rows 0 … n − 1 on the trainer's devices; its metrics stay there, to be computed.
+
+    Lightning takes a module back to the CPU, where some backends cannot add up what the devices hold.
+    """
+    trainer.test(module, row_loader(n), verbose=False)
+    for part in module.modules():
+        if isinstance(part, Metric):
+            part.to(trainer.strategy.root_device)
 
 
 def gathered(mine: Tensor, n: int) -> Tensor:
