@@ -21,8 +21,8 @@ class KeptFeatures(Metric):
     """Keeps features at their image's index, so that results have the same bits on any number of devices.
 
     A subclass states in `name` its word, as evaluation.sample_metrics has it, in `fewest` how many images it
-    needs, and returns its measures by their names from `compute`. Features are float32: 0.41 GB for 50,000 images
-    and d = 2048.
+    needs, and in `measures` what `compute` returns: the names, without underscores, and a sentence on each for
+    reports. Features are float32: 0.41 GB for 50,000 images and d = 2048.
 
     Args:
         reference: features [m, d] of real images, float32.
@@ -34,6 +34,7 @@ class KeptFeatures(Metric):
 
     name: ClassVar[str]
     fewest: ClassVar[int]
+    measures: ClassVar[Mapping[str, str]]
 
     full_state_update = False
     features: Tensor

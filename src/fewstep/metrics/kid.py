@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torchmetrics.image.kid import poly_mmd
@@ -22,6 +23,12 @@ class KernelDistance(KeptFeatures):
 
     name = "kid"
     fewest = 2 * FEWEST
+    measures = MappingProxyType(
+        {
+            "kid": "Kernel distance: the unbiased MMD² with the kernel (x·y/d + 1)³, a mean over subsets that "
+            "share no image. Lower is better; that of equal distributions is negative half of the time."
+        }
+    )
 
     def compute(self) -> Mapping[str, Measured]:
         """`kid`."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -22,6 +23,14 @@ class PrecisionRecall(KeptFeatures):
 
     name = "precision_recall"
     fewest = NEIGHBOURS + 1
+    measures = MappingProxyType(
+        {
+            "precision": "Precision: the share of samples that lie as near to a real image as its third neighbour "
+            "does. Higher is better.",
+            "recall": "Recall: the share of real images that lie as near to a sample as its third neighbour "
+            "does. Higher is better.",
+        }
+    )
 
     def compute(self) -> Mapping[str, Measured]:
         """`precision` and `recall`."""
