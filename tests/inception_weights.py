@@ -17,7 +17,7 @@ REFERENCE = Path(sys.prefix) / "reference"  # where `make test` installs torch-f
 
 @cache
 def random_weights() -> dict[str, Tensor]:
-    """For every convolution its weight and four vectors of its normalisation, then 1008 classes; always the same."""
+    """For every convolution its weight and four vectors of its normalisation, then 1008 classes."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for line in LAYOUT.read_text().splitlines():

@@ -90,7 +90,7 @@ def test_a_byte_that_changed(tmp_path: Path) -> None:
     content[content.index(b"sigma.npy") + 200] ^= 1
     path = tmp_path / "reference.npz"
     path.write_bytes(bytes(content))
-    with pytest.raises(UserError, match="cannot be read as .npz"):
+    with pytest.raises(UserError, match="cannot be read as"):
         read_reference_file(path, D, None)
 
 

@@ -37,7 +37,7 @@ def share(images: np.ndarray, among: np.ndarray) -> float:
 @pytest.mark.parametrize("rows", [1024, 7])
 def test_the_shares_are_those_of_the_definition(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision_recall, "ROWS", rows)
-    reference, judged = features(40, 5, 0), features(33, 5, 1, scale=1.4)
+    reference, judged = features(40, 2, 0), features(33, 2, 1) + torch.tensor([1.5, 0])
     found = measured(reference, judged).compute()
     for name, images, among in (("precision", judged, reference), ("recall", reference, judged)):
         expected = share(images.double().numpy(), among.double().numpy())
