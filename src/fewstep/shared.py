@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from fewstep.artefacts.features import FeatureExtractor, kept_features_of, load_kept_features
+from fewstep.artefacts.features import FeatureExtractor, judging_trainer, kept_features_of, load_kept_features
 from fewstep.artefacts.search_statistics import (
     Purpose,
     load_search_statistics,
@@ -27,7 +27,6 @@ from fewstep.judging.cost import Spent
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
-from fewstep.modules.progress import Progress
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
@@ -276,16 +275,8 @@ class Shared:
         kept = None
         if self.evaluation.sample_metrics:
             most = self.evaluation.samples  # as many real images as samples, where there are
-            made = kept_features_of(root, folder, features, self.dataset, most, self.trainer)
+            made = kept_features_of(root, folder, features, self.dataset, self.config.dataset, most, self.trainer)
             kept = load_kept_features(self.charge("features", None, made))
-
-        def sampling_trainer(description: str) -> pl.Trainer:
-            return self.trainer(
-                default_root_dir=self.root,
-                logger=False,
-                enable_checkpointing=False,
-                callbacks=[Progress(description)],
-            )
 
         return Judge(
             settings=self.evaluation,
@@ -293,7 +284,7 @@ class Shared:
             features=features,
             shape=self.dataset.shape,
             levels=self.dataset.levels,
-            trainer=sampling_trainer,
+            trainer=partial(judging_trainer, self.trainer, self.root),
             kept_features=kept,
         )
 

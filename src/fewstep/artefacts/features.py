@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ def reference_moments(
     """The moments of a split's features [n, d], d = num_features, and the device that they were computed on."""
     sums = FeatureSums(num_features)
     module = RealFeatures(extractor, checked_images(dataset, split), metrics=[sums])
-    made = _feature_trainer(trainer, folder, f"features of {split}")
+    made = judging_trainer(trainer, folder, f"features of {split}")
     update_metrics(made, module, module.blocks)
     return sums.moments(), str(made.strategy.root_device)
 
@@ -96,7 +97,13 @@ def load_reference(folder: Path) -> FeatureMoments:
 
 
 def kept_features_of(
-    root: Path, made: Path, features: Features, dataset: Dataset, most: int, trainer: MakeTrainer
+    root: Path,
+    made: Path,
+    features: Features,
+    dataset: Dataset,
+    dataset_config: Mapping[str, Any],
+    most: int,
+    trainer: MakeTrainer,
 ) -> Path:
     """The folder of reference images' features, for metrics that need each; computed now unless it lies there.
 
@@ -105,10 +112,11 @@ def kept_features_of(
         made: the folder of the extractor, whose name says what it is.
         features: the extractor.
         dataset: the data.
+        dataset_config: what it was built from.
         most: how many images at most, spread evenly over the split.
         trainer: makes the trainer.
     """
-    config = {"features": made.name, "split": features.split, "most": most}
+    config = {"features": made.name, "dataset": dict(dataset_config), "split": features.split, "most": most}
     folder = root / f"kept-{fingerprint(config, {})}"
     with Run(folder, config) as run:
         if not run.complete:
@@ -116,7 +124,7 @@ def kept_features_of(
             n = min(most, len(images))
             chosen = torch.arange(n) * len(images) // n
             module = RealFeatures(features.extractor, images, chosen)
-            working = _feature_trainer(trainer, folder, f"features of {features.split}")
+            working = judging_trainer(trainer, folder, f"features of {features.split}")
             kept = {"features": torch.cat(predict_rows(working, module, module.blocks))}
             write_atomically(folder / KEPT, lambda temporary: save_file(kept, temporary))
             run.finish(network_calls=0, device=str(working.strategy.root_device), seed=None, facts={"n": n})
@@ -129,7 +137,8 @@ def load_kept_features(folder: Path) -> Tensor:
     return load_file(folder / KEPT)["features"]
 
 
-def _feature_trainer(trainer: MakeTrainer, folder: Path, description: str) -> Any:
+def judging_trainer(trainer: MakeTrainer, folder: Path, description: str) -> pl.Trainer:
+    """The trainer that features are computed on; `description` stands before its progress bar."""
     return trainer(
         default_root_dir=folder, logger=False, enable_checkpointing=False, callbacks=[Progress(description)]
     )

@@ -84,8 +84,8 @@ def test_kept_features_are_spread_over_the_split(
     extractor = InceptionExtractor(str(inception_weights), reference=_reference(tmp_path, np.eye(2048)))
     made = extractor.make(tmp_path / "runs", Coloured(), {}, no_trainer)
     features = extractor.load(made, Coloured())
-    folder = kept_features_of(tmp_path / "runs", made, features, Coloured(), 3, trainer)
-    assert kept_features_of(tmp_path / "runs", made, features, Coloured(), 3, no_trainer) == folder
+    folder = kept_features_of(tmp_path / "runs", made, features, Coloured(), {}, 3, trainer)
+    assert kept_features_of(tmp_path / "runs", made, features, Coloured(), {}, 3, no_trainer) == folder
     kept = load_kept_features(folder)
     assert kept.dtype == torch.float32
     assert torch.allclose(kept, expected("train")[[0, 1, 3]], rtol=1e-4, atol=1e-5)
