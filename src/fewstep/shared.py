@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from fewstep.artefacts.features import FeatureSettings, features_of, load_features
+from fewstep.artefacts.features import FeatureExtractor, judging_trainer, kept_features_of, load_kept_features
 from fewstep.artefacts.search_statistics import (
     Purpose,
     load_search_statistics,
@@ -26,7 +26,6 @@ from fewstep.judging.cost import Spent
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
-from fewstep.modules.progress import Progress
 from fewstep.modules.trainers import arithmetic_of, check_trainer, with_half_networks
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.results import Result
@@ -57,7 +56,7 @@ class Shared:
         self.pretraining: Pretraining = build(config.pretrain)
         self.statistics: StatisticsSettings = build(config.statistics)
         self.evaluation: Evaluation = build(config.evaluation)
-        self.features: FeatureSettings = build(config.features)
+        self.features: FeatureExtractor = build(config.features)
         self.trainer: Callable[..., pl.Trainer] = with_half_networks(build(config.trainer))
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
@@ -266,27 +265,25 @@ class Shared:
 
     @cached_property
     def judge(self) -> Judge:
-        """What every subject is judged with; trains the feature extractor unless it lies there."""
+        """What every subject is judged with; makes the feature extractor unless it lies there."""
         root = self.root / "features"
         log.info("features    %s", root)
-        folder = features_of(root, self.dataset, self.config.dataset, self.features, self.trainer)
-
-        def sampling_trainer(description: str) -> pl.Trainer:
-            return self.trainer(
-                default_root_dir=self.root,
-                logger=False,
-                enable_checkpointing=False,
-                callbacks=[Progress(description)],
-            )
+        folder = self.features.make(root, self.dataset, self.config.dataset, self.trainer)
+        features = self.features.load(self.charge("features", None, folder), self.dataset)
+        kept = None
+        if self.evaluation.sample_metrics:
+            most = self.evaluation.samples  # as many real images as samples, where there are
+            made = kept_features_of(root, folder, features, self.dataset, self.config.dataset, most, self.trainer)
+            kept = load_kept_features(self.charge("features", None, made))
 
         return Judge(
             settings=self.evaluation,
             solvers={name: self.build(node) for name, node in self.config.solver.items()},
-            features=load_features(self.charge("features", None, folder)),
-            metric=f"fid_{self.dataset.name}",
+            features=features,
             shape=self.dataset.shape,
             levels=self.dataset.levels,
-            trainer=sampling_trainer,
+            trainer=partial(judging_trainer, self.trainer, self.root),
+            kept_features=kept,
         )
 
 

@@ -139,8 +139,20 @@ def load_weights(path: Path, network: nn.Module) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read: {error}.") from None
-    _check_tensors(path, tensors, network)
+    check_tensors(path, tensors, network.state_dict())
     network.load_state_dict(tensors)
+
+
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise a UserError unless tensors of a file have a network's names, shapes and kinds, and are finite."""
+    _refuse(path, sorted(_misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})))
+    faults = []
+    for name, tensor in sorted(tensors.items()):
+        if not _same_kind(tensor, expected[name]):
+            faults.append(f"{name} holds {tensor.dtype} instead of {expected[name].dtype}")
+        elif not tensor.isfinite().all():
+            faults.append(f"{name} holds NaN or infinity")
+    _refuse(path, faults)
 
 
 def network_of(path: Path, tensors: Mapping[str, Tensor], make: Callable[[], Network]) -> Network:
@@ -151,21 +163,9 @@ def network_of(path: Path, tensors: Mapping[str, Tensor], make: Callable[[], Net
     """
     with torch.device("meta"):
         network = make()
-    _check_tensors(path, tensors, network)
+    check_tensors(path, tensors, network.state_dict())
     network.to_empty(device="cpu").load_state_dict(tensors)
     return network.eval()
-
-
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], network: nn.Module) -> None:
-    expected = network.state_dict()
-    _refuse(path, sorted(_misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})))
-    faults = []
-    for name, tensor in sorted(tensors.items()):
-        if not _same_kind(tensor, expected[name]):
-            faults.append(f"{name} holds {tensor.dtype} instead of {expected[name].dtype}")
-        elif not tensor.isfinite().all():
-            faults.append(f"{name} holds NaN or infinity")
-    _refuse(path, faults)
 
 
 def _check_names_and_shapes(path: Path, network: nn.Module) -> None:

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
 from fewstep.artefacts.precision import PrecisionFiles, precision_files_of
@@ -38,7 +38,8 @@ class Evaluations:
         self.labels: dict[Path, str] = {}
 
     def check(self, process: Process) -> None:
-        """Raise a UserError unless the model's process has the steps that samples are compared with."""
+        """Raise a UserError unless samples can be judged, and compared with what so many steps make."""
+        self.shared.features.check(self.shared.dataset)
         if self.shared.evaluation.compared:
             check_fine_steps(self.shared.evaluation.fine_steps, max(self.config.steps), process)
 
@@ -81,9 +82,9 @@ class Evaluations:
         fitted = {kind: shared.fitted_statistics(kind, weights, schedules) for kind in kinds}
         judging = self._judging(weights, schedules)
         config = {
-            "evaluation": c.evaluation,
+            "evaluation": self._measured,
             "solver": c.solver,
-            "features": asdict(shared.features),
+            "features": shared.features.identity,
             "statistics": c.statistics,
             "weights": weights.name,
             "schedules": {
@@ -108,6 +109,11 @@ class Evaluations:
         fine = self._fine_step_outputs
         evaluate(folder, config, subject, shared.judge, fitted, judging, c.seed, untuned, fine)
         return shared.charge("evaluate", row, folder)
+
+    @property
+    def _measured(self) -> dict[str, Any]:
+        """The settings of what is measured; with no further metrics, as runs were named before there were any."""
+        return {key: value for key, value in self.config.evaluation.items() if key != "sample_metrics" or value}
 
     @cached_property
     def _fine_step_outputs(self) -> Path | None:
@@ -199,8 +205,8 @@ class Evaluations:
         fitted = shared.search_statistics(KIND, shared.weights)[0]
         judging = self._judging(shared.weights, None) if whole else {}
         config = {
-            "evaluation": c.evaluation,
-            "features": asdict(shared.features),
+            "evaluation": self._measured,
+            "features": shared.features.identity,
             "statistics": c.statistics,
             "weights": shared.weights.name,
         } | shared.chosen

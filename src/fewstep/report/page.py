@@ -31,6 +31,7 @@ from fewstep.report.rows import (
     read_rows,
     validation_panels,
 )
+from fewstep.report.sample_metrics import sample_metric_tables, sample_metrics
 from fewstep.report.style import Style, png, styles
 from fewstep.report.tables import Table, cost_table, fid_table, likelihood_table
 from fewstep.report.terminal import rendered, terminal_table
@@ -117,6 +118,7 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
     found = [
         Section("Bits/dim on few steps", [likelihood_table(panel) for panel in bits]),
         *(Section(f"Sample quality: {metric}", tables) for metric, tables in fid_tables.items()),
+        *(Section(f"Sample quality: {name}", sample_metric_tables(rows, name)) for name in sample_metrics(rows)),
         Section("Distance to the same noise’s fine-step output", fine_step_tables(rows)),
         Section("Before and after fine-tuning", [finetuning] if finetuning else []),
         _rounds(rows, folder, style),
@@ -130,9 +132,11 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
 
 
 def _fid_tables(rows: Sequence[Result], panels: Sequence[Panel], metrics: int) -> list[Table]:
-    """A table per solver; its caption holds the judging classifier's accuracy where that is beyond doubt."""
-    accuracy = of_metric(rows, "feature_accuracy") if metrics == 1 else None
-    return [fid_table(panel, accuracy, fid_decimals(panels)) for panel in panels if panel.untuned]
+    """A table per solver; what is known of the judge is in its caption where there is but one."""
+    accuracy, reference = (
+        of_metric(rows, name) if metrics == 1 else None for name in ("feature_accuracy", "reference_images")
+    )
+    return [fid_table(panel, accuracy, fid_decimals(panels), reference) for panel in panels if panel.untuned]
 
 
 def _plots(

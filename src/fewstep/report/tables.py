@@ -75,7 +75,9 @@ def _bits(estimate: Estimate, best: str | None = None) -> Cell:
     return Cell(text, "" if error is None else number(error, BITS_DECIMALS), bold=text == best)
 
 
-def fid_table(panel: Panel, accuracy: Estimate | None, decimals: int) -> Table:
+def fid_table(
+    panel: Panel, accuracy: Estimate | None, decimals: int, reference_images: Estimate | None = None
+) -> Table:
     """A Fréchet distance under one solver: schedule optimizers × K, mean and every seed, and the floor."""
     steps = _steps(panel)
     rows = [
@@ -86,7 +88,7 @@ def fid_table(panel: Panel, accuracy: Estimate | None, decimals: int) -> Table:
         name = Cell("floor: real images", detail=f"n = {count(sorted(panel.reference.n_images))}")
         rows.append([name, fid_cell(panel.reference, decimals)._replace(colspan=len(steps))])
     heads = [f"K = {k}" + (f" ({panel.nfe[k]} calls)" if panel.nfe.get(k, k) != k else "") for k in steps]
-    return Table(_fid_caption(panel, accuracy), ["schedule optimizer", *heads], rows)
+    return Table(_fid_caption(panel, accuracy, reference_images), ["schedule optimizer", *heads], rows)
 
 
 def fid_cell(estimate: Estimate, decimals: int) -> Cell:
@@ -103,18 +105,21 @@ def fid_cell(estimate: Estimate, decimals: int) -> Cell:
     return Cell(mean, detail=f"{span(values, decimals)} over {len(values)} runs{errors_of}")
 
 
-def _fid_caption(panel: Panel, accuracy: Estimate | None) -> str:
+def _fid_caption(panel: Panel, accuracy: Estimate | None, reference_images: Estimate | None) -> str:
     judged = ""
     if accuracy is not None:
         on = f" on {count(sorted(accuracy.n_images))} images" if accuracy.n_images else ""
         judged = f" (test accuracy {percent(accuracy)}{on})"
+    reference = f"the {panel.split or 'unstated'} split"
+    if reference_images is not None:
+        reference = f"{count(sorted(reference_images.n_images))} images of {reference}"
     training = distinct(str(seed) for seed, _ in panel.seeds if seed is not None)
     sampling = distinct(str(seed) for _, seed in panel.seeds if seed is not None)
     return (
         f"{panel.metric} with the {panel.solver or 'unstated'} solver"
         + (f", {panel.variance} variance" if panel.variance else "")
         + f". Fréchet distance on the features of the {panel.metric.removeprefix('fid_')} network{judged}: "
-        + f"{count(panel.n_images)} samples a run against the {panel.split or 'unstated'} split"
+        + f"{count(panel.n_images)} samples a run against {reference}"
         + (f", sampling seeds {', '.join(sampling)}" if sampling else "")
         + (f", training seeds {', '.join(training)}" if len(training) > 1 else "")
         + ". Large: mean over the seeds; small: each seed ± its jackknife standard error."

@@ -17,7 +17,7 @@ from fewstep.data.base import Dataset
 from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.files import write_atomically
-from fewstep.judging.frechet import floor_row, sample_rows
+from fewstep.judging.frechet import feature_rows, floor_rows, sample_rows
 from fewstep.judging.health import wiener_row
 from fewstep.judging.likelihood import Likelihood
 from fewstep.judging.precision import precision_row
@@ -217,7 +217,6 @@ def evaluate_reference(
         process, variances = fitted.process, judge.settings.variances
         everything = Schedule(process.grid, process)
         full = dict(labels) | {"schedule_optimizer": "full", "finetuned": False}
-        accuracy, n_test = judge.features.accuracy, judge.features.n_test
         rows = [
             Likelihood(variance, decoder, full).row(statistics, everything)
             for decoder, statistics in judged.items()
@@ -228,16 +227,9 @@ def evaluate_reference(
         for variance in variances:
             rows += steps_within_rows(interpolated(fitted), variance, labels)
         rows += [
-            floor_row(dataset, judge.features, judge.metric, labels),
+            *floor_rows(judge, dataset, labels),
             wiener_row(dataset, fitted, labels),
-            Result(
-                dataset=labels["dataset"],
-                metric="feature_accuracy",
-                value=accuracy,
-                standard_error=(accuracy * (1 - accuracy) / n_test) ** 0.5,
-                n_images=n_test,
-                split="test",
-            ),
+            *feature_rows(judge.features, labels),
         ]
         write_results(folder / "results.csv", rows)
         run.finish(network_calls=0, device="cpu", seed=seed)
