@@ -41,8 +41,14 @@ clean: ## remove the environment, caches and builds; outputs/ stays
 .venv/.installed: pyproject.toml
 	$(call install,.)
 
+# k-diffusion asks for torchvision and more, which its samplers do not need and which would bring another torch.
+# torch-fidelity stays out of site-packages: where torchvision does not fit torch, it makes `import torchmetrics` fail.
 .venv/.installed-dev: pyproject.toml
 	$(call install,.[dev])
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps k-diffusion==0.1.1.post1 \
+		|| { rm -f $@; exit 1; }
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/reference \
+		torch-fidelity || echo "torch-fidelity could not be installed: the tests that compare with it are skipped" >&2
 	@touch .venv/.installed
 
 define install

@@ -14,7 +14,11 @@ from pathlib import Path
 
 from soak.table import Part
 
-SHARES = {"schedules": 25, "statistics": 22, "models": 22, "configs": 22, "records": 5, "results": 4}  # per cent
+SHARES = {  # per cent
+    **{"schedules": 16, "statistics": 15, "models": 14, "configs": 14, "records": 4, "results": 3},
+    **{"cifar": 5, "npz": 4, "pictures": 5, "parquet": 3, "mapped": 2},
+    **{"openai": 6, "edm": 9},  # published checkpoints
+}
 LONGEST = 20.0  # seconds for one file
 STARTING = 180.0  # seconds for a worker to import what it needs
 MEMORY = 1 << 30  # bytes that reading one file may take beyond what the worker has

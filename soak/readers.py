@@ -23,7 +23,9 @@ from fewstep.schedule import Schedule
 from fewstep.statistics.denoising_error import KIND
 from fewstep.variance import VARIANCES
 from fewstep.weights import MODEL, WEIGHTS, load_model, save_model
+from soak.checkpoint_readers import Edm, OpenAI
 from soak.configs import Configs, as_yaml
+from soak.datasets import Cifar, Mapped, Npz, Parquet, Pictures
 from soak.mutations import as_json, bomb, mutated_bytes, mutated_safetensors, mutated_tree, mutated_yaml
 
 T = 40
@@ -208,6 +210,13 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "configs": Configs,
     "records": Records,
     "results": Results,
+    "cifar": Cifar,
+    "npz": Npz,
+    "pictures": Pictures,
+    "parquet": Parquet,
+    "mapped": Mapped,
+    "openai": OpenAI,
+    "edm": Edm,
 }
 
 

@@ -19,6 +19,7 @@ from fewstep.metrics.frechet import FeatureMoments
 from fewstep.process import Process
 from fewstep.statistics.denoising_error import DenoisingError, DenoisingErrorEstimator
 from fewstep.weights import save_model
+from tests.inception_weights import random_weights
 
 settings.register_profile("fewstep", deadline=None, max_examples=40, derandomize=True, database=None)
 settings.load_profile("fewstep")
@@ -167,7 +168,7 @@ def features() -> Features:
     extractor = Classifier(in_channels=1, image_size=8, num_classes=10, width=4, num_features=6).eval()
     with torch.inference_mode():
         moments = FeatureMoments.of(extractor.features(Digits().images("train")))
-    return Features(extractor, moments, accuracy=0.25, n_test=360)
+    return Features("digits", extractor, moments, accuracy=0.25, n_test=360)
 
 
 @pytest.fixture(
@@ -184,3 +185,11 @@ def any_process(request: pytest.FixtureRequest) -> Process:
         "edm": lambda: Process.edm(40, 0.02, 30.0),
     }
     return makers[request.param]()
+
+
+@pytest.fixture(scope="session")
+def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published file of Inception weights, with random numbers in it."""
+    path = tmp_path_factory.mktemp("inception") / "weights-inception-2015-12-05-6726825d.pth"
+    torch.save(random_weights(), path)
+    return path

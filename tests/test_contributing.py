@@ -140,10 +140,10 @@ def test_the_new_dataset_reaches_weights_and_statistics(house):
 
 
 def test_the_new_dataset_states_its_own_standard_deviation():
-    name = "src/fewstep/data/photos.py"
-    namespace: dict[str, type] = {"__name__": "photos"}
+    name = "src/fewstep/data/patches.py"
+    namespace: dict[str, type] = {"__name__": "patches"}
     exec(RECIPES["Add a dataset"].files[name], namespace)
-    images = namespace["Photos"]().images("train")
+    images = namespace["Patches"]().images("train")
     assert data_std(images) == pytest.approx(0.632, abs=5e-4)
 
 

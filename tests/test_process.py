@@ -14,6 +14,7 @@ from fewstep.process import Process
 levels = st.floats(1e-3, 0.1)
 processes = st.one_of(
     st.builds(Process.linear, st.integers(21, 60), st.none() | levels),
+    st.builds(Process.scaled_linear, st.integers(2, 60), st.floats(1e-4, 0.01), st.floats(0.02, 0.9)),
     st.builds(Process.cosine, st.integers(2, 60), st.none() | levels),
     st.builds(Process.edm, st.integers(2, 60), levels, st.floats(1, 500)),
 )
@@ -72,6 +73,42 @@ def test_linear_from_a_noise_level_keeps_its_last_beta() -> None:
     first = (1 / 16) ** 2 / (1 + (1 / 16) ** 2)
     expected = noise_levels_of_betas(np.linspace(first, 0.02, 1000))
     np.testing.assert_allclose(process.noise_level(process.grid[1:]), expected, rtol=1e-12)
+
+
+def test_linear_from_a_first_to_a_last_beta() -> None:
+    process = Process.linear(10, beta_first=0.01, beta_last=0.5)  # where the published ends do not exist
+    expected = noise_levels_of_betas(np.linspace(0.01, 0.5, 10))
+    np.testing.assert_allclose(process.noise_level(process.grid[1:]), expected, rtol=1e-12)
+
+
+def test_scaled_linear_is_that_of_latent_diffusion() -> None:
+    process = Process.scaled_linear(1000)
+    expected = noise_levels_of_betas(np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    np.testing.assert_allclose(process.noise_level(process.grid[1:]), expected, rtol=1e-12)
+    # As Stable Diffusion's users know it: σ from 0.0292 to 14.6146.
+    assert process.noise_level(process.grid[[1, -1]]).tolist() == pytest.approx([0.0292, 14.6146], rel=2e-3)
+
+
+def test_the_published_ends_are_the_same_process_however_they_are_said() -> None:
+    said = Process.linear(1000, beta_first=1e-4, beta_last=0.02, zero_terminal_snr=False)
+    assert said == Process.linear(1000)
+    assert said.definition == {"name": "linear", "T": 1000, "smallest_noise_level": None}
+    assert Process.linear(1000, beta_last=0.03) != said
+    assert Process.linear(1000, zero_terminal_snr=True) != said
+
+
+@pytest.mark.parametrize("make", [Process.linear, Process.scaled_linear])
+@pytest.mark.parametrize("ends", [(0.1, 0.1), (0.2, 0.1), (0.0, 0.1), (-0.1, 0.1), (0.1, 1.0), (math.nan, 0.1)])
+def test_betas_must_ascend(make, ends: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match="0 < first β < last β < 1"):
+        make(100, beta_first=ends[0], beta_last=ends[1])
+
+
+def test_a_first_beta_and_a_smallest_noise_level_are_two_ways_to_say_one_thing() -> None:
+    with pytest.raises(UserError, match="give one of the two"):
+        Process.linear(100, 1 / 16, beta_first=0.01)
+    process = Process.scaled_linear(100, smallest_noise_level=1 / 16)
+    assert process.noise_level(process.grid[1]).item() == pytest.approx(1 / 16, rel=1e-12)
 
 
 def test_edm_is_log_uniform() -> None:
@@ -270,7 +307,7 @@ def test_a_process_is_rebuilt_from_its_definition(process: Process) -> None:
 @pytest.mark.parametrize(
     ("definition", "sentence"),
     [
-        ({"name": "sigmoid", "T": 10}, "no process 'sigmoid'; allowed are linear, cosine, edm"),
+        ({"name": "sigmoid", "T": 10}, "no process 'sigmoid'; allowed are linear, scaled_linear, cosine, edm"),
         ({"name": ["linear"], "T": 50}, "no process"),
         ({}, "no process None"),
         ({"name": "cosine"}, "cannot be made from"),

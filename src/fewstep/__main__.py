@@ -7,11 +7,10 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from traceback import walk_tb
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.utils import JobReturn, JobStatus
@@ -48,16 +47,17 @@ for resolver in (shortened, word):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
-def _composed(job: Callable[[Config], Path | None]) -> None:
-    """Have Hydra compose a configuration from the command line, or those of a sweep, and do a job with each.
+def _compose(words: Sequence[str], job: Callable[[Config], Path | None]) -> None:
+    """Have Hydra compose a configuration from words, or those of a sweep, and do a job with each.
 
     Args:
+        words: those of the command line.
         job: is given a sound configuration; returns the folder of its report, if it wrote one.
     """
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def compose(composed: DictConfig) -> Path | None:
-        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    def composed(node: DictConfig) -> Path | None:
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
         settings: dict[str, Any] = {str(key): value for key, value in plain.items()}
         try:
@@ -65,11 +65,10 @@ def _composed(job: Callable[[Config], Path | None]) -> None:
             config = Config(**settings)
             return _in_job(job, config)
         except UserError as error:
-            if os.environ.get(TRACEBACK):
-                raise
-            sys.exit(f"fewstep: {error}")  # here, because Hydra would print the job's overrides first
+            _end(error)  # here, because Hydra would print the job's overrides first
 
-    compose()
+    sys.argv[1:] = words
+    composed()
 
 
 def _in_job(job: Callable[[Config], Path | None], config: Config) -> Path | None:
@@ -81,11 +80,6 @@ def _in_job(job: Callable[[Config], Path | None], config: Config) -> Path | None
     return job(config)
 
 
-def _run() -> None:
-    """`fewstep …`: run the stages."""
-    _composed(_pipeline)
-
-
 def _pipeline(config: Config) -> Path | None:
     from fewstep.pipeline import Pipeline
 
@@ -94,35 +88,29 @@ def _pipeline(config: Config) -> Path | None:
     return pipeline.reported
 
 
-def _plan() -> None:
-    """`fewstep plan …`: tell what the stages would cost; Hydra's own notes go to a folder that is thrown away."""
-    from fewstep.planning.plan import Plan
-    from fewstep.planning.table import printed
+def _export(words: Sequence[str]) -> None:
+    from fewstep.commands import export
 
-    plan = Plan(build)
-    with TemporaryDirectory() as nowhere:
-        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
-        sys.argv += [
-            *quiet,
-            f"hydra.run.dir='{nowhere}'",
-            f"hydra.sweep.dir='{nowhere}'",
-            "hydra.sweep.subdir=job",
-        ]
-        _composed(plan.add)
-    if plan.jobs:
-        print(printed(plan))
+    try:
+        export.main(words)
+    except UserError as error:
+        _end(error)
 
 
-# First word → what it does, and its help; without such a word the stages are run.
-COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
-    "plan": (
-        _plan,
-        "fewstep plan [setting=value …]\n\n"
-        "Prints what `fewstep` with the same settings would cost, stage by stage: network calls, FLOPs, memory\n"
-        "and time on this device, from a timing of a few batches; and how many runs are complete already. The\n"
-        "jobs of a sweep are added up, what they share once. Nothing is run or written.",
-    ),
-}
+def _plan(words: Sequence[str]) -> None:
+    from fewstep.commands import plan
+
+    plan.main(words, _compose, build)
+
+
+# `fewstep <command> …` → what is done with the words behind it; without a command the stages are run.
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": _export, "plan": _plan}
+
+
+def _end(error: UserError) -> NoReturn:
+    if os.environ.get(TRACEBACK):
+        raise error
+    sys.exit(f"fewstep: {error}")
 
 
 class Study(Callback):
@@ -174,14 +162,12 @@ def main() -> None:
     if os.environ.get("HYDRA_FULL_ERROR"):
         os.environ[TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of being printed by Hydra
-    command, text = COMMANDS.get(sys.argv[1] if len(sys.argv) > 1 else "", (_run, ""))
-    if text:
-        del sys.argv[1]
-        if {"-h", "--help"} & {*sys.argv}:
-            print(text)
-            return
+    words = sys.argv[1:]
     try:
-        command()
+        if words and words[0] in COMMANDS:
+            COMMANDS[words[0]](words[1:])
+        else:
+            _compose(words, _pipeline)
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning turns an interruption into an exit without a word.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -197,7 +183,8 @@ def _of_the_command_line(error: Exception) -> bool:
     """Whether the error is about how the configuration was put together, and not from the run itself."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         return True
-    return all(frame.f_code is not _in_job.__code__ for frame, _ in walk_tb(error.__traceback__))
+    work = (_in_job.__code__, _export.__code__)
+    return all(frame.f_code not in work for frame, _ in walk_tb(error.__traceback__))
 
 
 def explained(error: Exception) -> str:
@@ -244,10 +231,16 @@ def _groups() -> list[str]:
 
 
 def _keys() -> list[str]:
-    """The dotted keys of the default configuration."""
+    """The dotted keys of the configuration with the groups that the command chose, or of the default one."""
+    groups = _groups()
+    chosen = [word for word in sys.argv[1:] if word.partition("=")[0] in groups]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = OmegaConf.to_container(hydra.compose("config"), resolve=False)
-    return [key for key in _dotted(composed) if not key.rpartition(".")[2].startswith("_")]
+        try:
+            composed = hydra.compose("config", chosen)
+        except Exception:  # a choice is at fault itself, or belongs to a sweep or to a folder of the user's own
+            composed = hydra.compose("config")
+        plain = OmegaConf.to_container(composed, resolve=False)
+    return [key for key in _dotted(plain) if not key.rpartition(".")[2].startswith("_")]
 
 
 def _dotted(node: object, prefix: str = "") -> Iterator[str]:

@@ -38,7 +38,7 @@ class Config:
         solver: name → solver.
         finetune: restricted fine-tuning, or None.
         evaluation: what is measured.
-        features: the classifier whose features judge samples.
+        features: the feature extractor that judges samples.
         trainer: makes Lightning's trainer.
         logger: makes Lightning's logger, or None.
     """

@@ -139,9 +139,12 @@ class Denoiser(nn.Module):
     Args:
         backbone: called as backbone(x, time) or backbone(x, time, label) with x [B, C, H, W] in the dtype of
             its parameters (of x_t where it has none) and time [B]; returns [B, C, H, W], or [B, 2C, H, W]
-            where it learned a variance.
+            where it learned a variance. One that takes labels, int64 [B], says of how many classes in an attribute
+            `num_classes`.
         process: the forward process.
         parameterisation: an instance, or one of the names `eps`, `v`, `x0`, `edm`.
+        channels_last: whether weights and images lie in memory with the channels last, which GPUs like.
+        compile: a backend of torch.compile that the network is compiled with, such as `inductor`; None for none.
 
     Attributes:
         calls: forward passes of the backbone so far; a sampler's NFE is what it adds to this.
@@ -153,6 +156,8 @@ class Denoiser(nn.Module):
         backbone: Callable[..., Tensor],
         process: Process,
         parameterisation: Parameterisation | str,
+        channels_last: bool = False,
+        compile: str | None = None,
     ) -> None:
         super().__init__()
         if not callable(backbone):
@@ -166,9 +171,13 @@ class Denoiser(nn.Module):
                 allowed = ", ".join(PARAMETERISATIONS)
                 raise UserError(f"There is no parameterisation {parameterisation!r}; allowed are {allowed}.")
             parameterisation = PARAMETERISATIONS[parameterisation]()
+        if process.zero_terminal_snr:
+            _require_finite(parameterisation, process)
         self.backbone = backbone
         self.process = process
         self.parameterisation = parameterisation
+        self.channels_last, self.compile_backend = channels_last, compile
+        self._set_up_network()
         self.calls = 0
         self.evaluations = 0
 
@@ -177,6 +186,8 @@ class Denoiser(nn.Module):
         scalings = self.parameterisation.scalings(self.process, t)
         dtype = next((p.dtype for p in self._parameters_of_backbone()), x_t.dtype)
         x = (over_images(scalings.input, x_t) * x_t).to(dtype)
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         time = scalings.time.to(device=x.device, dtype=dtype).expand(len(x))
         output = self.backbone(x, time) if label is None else self.backbone(x, time, label)
         if not isinstance(output, Tensor):
@@ -197,9 +208,34 @@ class Denoiser(nn.Module):
             over_images(scalings.skip, x_t) * x_t + over_images(scalings.out, x_t) * output, fraction
         )
 
+    @property
+    def num_classes(self) -> int | None:
+        """Of how many classes a label goes with every image; None for a network that takes none."""
+        return getattr(self.backbone, "num_classes", None)
+
+    def given(self, label: Tensor | None = None) -> "Denoiser":
+        """This denoiser with the images' labels, int64 [B], for whoever calls it on these images without them."""
+        return self if label is None else _Given(self, label)
+
     def loss_weight(self, t: Tensor) -> Tensor:
         """1/out², which turns ‖x_0 − x̂_0‖² into the squared error of the network's own output; float64."""
         return self.parameterisation.scalings(self.process, t).out.square().reciprocal()
+
+    def _set_up_network(self) -> None:
+        """Lay the network's weights out, and have it compiled at its first call."""
+        if not self.channels_last and self.compile_backend is None:
+            return
+        if not isinstance(self.backbone, nn.Module):
+            raise UserError("channels_last and compile are for a network, a torch module, not for a function.")
+        if self.channels_last:
+            self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile_backend is not None:
+            known = torch.compiler.list_backends(exclude_tags=())
+            if self.compile_backend not in known:
+                raise UserError(
+                    f"torch.compile has no backend {self.compile_backend!r} here; allowed are {', '.join(known)}."
+                )
+            self.backbone.compile(backend=self.compile_backend)
 
     def _parameters_of_backbone(self):  # type: ignore[no-untyped-def]
         return self.backbone.parameters() if isinstance(self.backbone, nn.Module) else iter(())
@@ -214,6 +250,28 @@ class Denoiser(nn.Module):
         raise UserError(
             f"The network returned shape {tuple(output.shape)} for input {tuple(x_t.shape)}; "
             "allowed are the same shape, or twice the channels with a learned variance."
+        )
+
+
+class _Given(Denoiser):
+    """A denoiser whose images' labels are known; it counts the calls of the denoiser itself."""
+
+    def __init__(self, denoiser: Denoiser, label: Tensor) -> None:
+        super().__init__(denoiser.backbone, denoiser.process, denoiser.parameterisation)
+        self.denoiser, self.label = denoiser, label
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        prediction: Prediction = self.denoiser(x_t, t, self.label if label is None else label)
+        return prediction
+
+
+def _require_finite(parameterisation: Parameterisation, process: Process) -> None:
+    """Raise a UserError where a parameterisation divides by α = 0: no x_1 tells x̂_0 by it."""
+    end = parameterisation.scalings(process, process.grid[-1])
+    if not all(math.isfinite(value.item()) for value in (end.skip, end.out, end.input, end.time)):
+        raise UserError(
+            f"The {parameterisation.name} parameterisation divides by α, which is 0 at the end of {process!r}; v "
+            "and x0 are defined there."
         )
 
 

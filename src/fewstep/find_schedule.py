@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fewstep.artefacts.statistics import StatisticsSettings, estimator_class, grows, split_of
+from fewstep.data.base import Images, check_labels, check_set, part_of
 from fewstep.denoiser import Denoiser, evaluating
 from fewstep.discovery import find
 from fewstep.errors import UserError
-from fewstep.likelihood import check_images
 from fewstep.noise import check_seed
 from fewstep.objectives.base import NATS, Objective
 from fewstep.process import Process
@@ -22,6 +22,7 @@ from fewstep.schedule import Schedule
 from fewstep.search.base import Search, check_steps
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.interpolation import interpolated
+from fewstep.statistics.streaming import estimator_of
 
 TRAIN = "train"
 
@@ -29,7 +30,7 @@ TRAIN = "train"
 def find_schedule(
     denoiser: Denoiser | Callable[..., Tensor],
     process: Process,
-    images: Tensor,
+    images: Images,
     steps: Iterable[int],
     objective: str | Objective | None = "elbo",
     search: str | Search = "dp",
@@ -55,7 +56,8 @@ def find_schedule(
             float32 [B, C, H, W] (the dtype of its parameters, where it has some) and time [B]: the timestep
             0 … T − 1 for `eps`, `v` and `x0`, ln(σ)/4 for `edm`.
         process: the forward process that it was trained on.
-        images: training images, float [N, C, H, W] in [-1, 1] on `levels` grey levels, on any device.
+        images: training images, float [N, C, H, W] in [-1, 1] on `levels` grey levels: a tensor on any device, or
+            what indexes like one (fewstep.data.base.Images), of which no more is read than fits memory.
         steps: the K's.
         objective: its name or an instance; None for a fixed rule.
         search: its name or an instance.
@@ -77,12 +79,12 @@ def find_schedule(
     Raises:
         UserError: anything that does not fit; the sentence says what is allowed.
     """
-    check_images(images, levels, "the argument `images`")
-    _check_labels(labels, len(images))
+    check_set(images, levels, "the argument `images`")
     check_seed(seed, "seed")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     model = _denoiser(denoiser, process, parameterisation)
+    _check_labels(labels, len(images), model)
     wanted = _whole_numbers(steps)
     check_steps(wanted, process)
     judge: Objective | None = find("objectives", objective)() if isinstance(objective, str) else objective
@@ -95,9 +97,11 @@ def find_schedule(
         n_held_out = _held_out(kinds, len(images))
         for kind in kinds:
             split = split_of(kind, TRAIN)
-            rows = slice(len(images) - n_held_out, None) if split != TRAIN else slice(len(images) - n_held_out)
+            first = len(images) - n_held_out
+            rows = slice(first, len(images)) if split != TRAIN else slice(0, first)
             chosen = None if labels is None else labels[rows]
-            measuring = _Measuring(kind, split, model, images[rows], chosen, levels, batch_size, seed, progress)
+            part = part_of(images, rows.start, rows.stop)
+            measuring = _Measuring(kind, split, model, part, chosen, levels, batch_size, seed, progress)
             statistics[kind] = _estimate(measuring, judge, wanted, needs)
     return how(judge if how.needs_objective else None, statistics, model, wanted)
 
@@ -122,7 +126,9 @@ def _whole_numbers(steps: Iterable[int]) -> list[int]:
         raise UserError(f"steps is {steps!r}; it must be a list of whole numbers, such as [4, 8, 16].") from None
 
 
-def _check_labels(labels: Tensor | None, n: int) -> None:
+def _check_labels(labels: Tensor | None, n: int, model: Denoiser) -> None:
+    if model.num_classes is not None and (labels is None or isinstance(labels, Tensor)):
+        check_labels(labels, n, model.num_classes, "the argument `images`")
     if labels is not None and (not isinstance(labels, Tensor) or labels.shape != (n,)):
         given = list(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise UserError(f"The labels must be a tensor [{n}], one for each image; given was {given}.")
@@ -167,7 +173,7 @@ class _Measuring:
     kind: str
     split: str
     denoiser: Denoiser
-    images: Tensor
+    images: Images
     labels: Tensor | None
     levels: int
     batch_size: int
@@ -176,36 +182,37 @@ class _Measuring:
 
     def everything(self) -> Any:
         """The statistics of all images at all timesteps."""
-        estimator = estimator_class(self.kind)(
-            self.images.cpu(),
-            self.labels,
-            split=self.split,
-            levels=self.levels,
-            indices=range(1, self.denoiser.process.T + 1),
-            seed=self.seed,
-            batch_size=self.batch_size,
-        )
-        return self._run(estimator)
+        indices = range(1, self.denoiser.process.T + 1)
+        measured_by = partial(estimator_of, self._make) if grows(self.kind) else self._make
+        return self._run(measured_by(self.images, self.labels, indices=indices))
 
     def part(self, indices: Sequence[int], numbers: range, *, extensible: bool) -> Any:
         """The statistics of the images of some numbers at some grid indices, of a kind that grows."""
-        chosen = slice(numbers.start, numbers.stop)
-        estimator = estimator_class(self.kind)(
-            self.images[chosen].cpu(),
-            None if self.labels is None else self.labels[chosen],
-            split=self.split,
-            levels=self.levels,
+        estimator = estimator_of(
+            self._make,
+            part_of(self.images, numbers.start, numbers.stop),
+            None if self.labels is None else self.labels[numbers.start : numbers.stop],
             indices=indices,
-            seed=self.seed,
-            batch_size=self.batch_size,
             first=numbers.start,
             extensible=extensible,
         )
         return self._run(estimator)
 
+    @property
+    def _make(self) -> Callable[..., Any]:
+        """(images, labels, indices=…) → what measures them."""
+        return partial(
+            estimator_class(self.kind),
+            split=self.split,
+            levels=self.levels,
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
+
     def _run(self, estimator: Any) -> Any:
         parameters = self.denoiser.parameters()
-        estimator.to(next((parameter.device for parameter in parameters), self.images.device))
+        device = self.images.device if isinstance(self.images, Tensor) else torch.device("cpu")
+        estimator.to(next((parameter.device for parameter in parameters), device))
         rows = tqdm(range(len(estimator)), desc="statistics", unit="timestep", disable=not self.progress)
         with evaluating(self.denoiser), torch.inference_mode():
             measured = [estimator.measure(self.denoiser, row) for row in rows]

@@ -1,4 +1,4 @@
-"""Gaussian noise that belongs to an image's index, not to the batch that the image happens to sit in."""
+"""Randomness that belongs to an image's index, not to the batch that the image happens to sit in."""
 
 from collections.abc import Sequence
 
@@ -45,3 +45,40 @@ class Noise:
             bits.state = state
             generator.standard_normal(self.shape, out=draws[row])
         return torch.from_numpy(draws)
+
+
+def class_labels(seed: int, indices: Sequence[int], num_classes: int) -> Tensor:
+    """A class for each of the images `indices`, int64 [len(indices)], drawn uniformly from 0 … num_classes − 1.
+
+    (seed, image index) → the same class always; nothing of the image's noise is drawn for it.
+    """
+    bits = np.random.Philox(key=[0, 0])
+    generator, state = np.random.Generator(bits), bits.state
+    state["state"]["counter"][:] = (0, 1, 0, 0)  # noise counts up from (0, 0, 0, step)
+    labels = np.empty(len(indices), dtype=np.int64)
+    for row, index in enumerate(indices):
+        state["state"]["key"][:] = (seed, index)
+        bits.state = state
+        labels[row] = generator.integers(num_classes)
+    return torch.from_numpy(labels)
+
+
+class InitialNoise:
+    """Step 0's noise of many images, float64 [N, *shape], each drawn when it is asked for: indexes like a tensor.
+
+    Args:
+        seed: as of `Noise`.
+        numbers: the images' indices.
+        shape: of one image.
+    """
+
+    def __init__(self, seed: int, numbers: range, shape: Sequence[int]) -> None:
+        self.seed, self.numbers = seed, numbers
+        self.shape = (len(numbers), *shape)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
+        chosen = self.numbers[rows] if isinstance(rows, slice) else [self.numbers[row] for row in rows.tolist()]
+        return Noise(self.seed, chosen, self.shape[1:])(0)

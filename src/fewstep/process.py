@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewstep import noise_laws
 from fewstep.errors import UserError
+from fewstep.log_snr_curve import LogSnrCurve
 
 EDM_SIGMA_MIN = 0.002  # Karras et al. 2022
 
@@ -41,23 +42,31 @@ class Transition:
 class Process:
     """A forward process on a grid t_n = n/T, n = 0 … T; between t_1 and t_T its log-SNR is interpolated.
 
-    Build one with `Process.linear`, `Process.cosine` or `Process.edm`.
+    Build one with `Process.linear`, `Process.scaled_linear`, `Process.cosine` or `Process.edm`.
+
+    With zero terminal SNR x_1 is pure noise: at t_T, and there alone, log-SNR is −∞, α = 0 and σ/α = ∞. Nothing
+    can be interpolated over its last cell then, so that no time lies between t_{T−1} and t_T.
 
     Attributes:
         grid: float64 [T+1], t_0 = 0 (clean data) … t_T = 1.
         T: the number of training timesteps.
         variance_preserving: α² + σ² = 1 where true, α = 1 where false.
+        zero_terminal_snr: whether α = 0 at t_T.
         definition: name and arguments; `Process.from_definition` rebuilds the process from it.
     """
 
     def __init__(self, log_snr_grid: Tensor, variance_preserving: bool, definition: dict[str, Any]) -> None:
-        """`log_snr_grid`: float64 [T], the log-SNR at t_1 … t_T, strictly descending and finite."""
+        """`log_snr_grid`: float64 [T], the log-SNR at t_1 … t_T, strictly descending and finite, or −∞ at t_T."""
         name = definition["name"]
-        if not bool(torch.isfinite(log_snr_grid).all()):
+        self.zero_terminal_snr = variance_preserving and log_snr_grid[-1].item() == -math.inf
+        finite = log_snr_grid[:-1] if self.zero_terminal_snr else log_snr_grid
+        if not bool(torch.isfinite(finite).all()):
             raise UserError(
                 f"The noise level of the process {name} must be positive and finite from t_1 to its end, T: "
                 f"{definition}."
             )
+        if len(finite) < 2:
+            raise UserError(f"A process with zero terminal SNR needs at least 3 timesteps: {definition}.")
         if not bool((log_snr_grid.diff() < 0).all()):
             raise UserError(
                 f"The process {name} does not lose signal at every timestep of its grid: {definition}."
@@ -66,30 +75,75 @@ class Process:
         self.grid = torch.arange(self.T + 1, dtype=torch.float64) / self.T
         self.variance_preserving = variance_preserving
         self.definition = definition
-        self._log_snr_grid = torch.cat([log_snr_grid.new_tensor([math.inf]), log_snr_grid])
-        self._log_snrs: list[float] = self._log_snr_grid.tolist()
+        self._curve = LogSnrCurve(log_snr_grid, repr(self))
 
     @classmethod
-    def linear(cls, T: int, smallest_noise_level: float | None = None) -> "Process":
-        """β rises linearly from 1e-4 to 0.02, scaled by 1000/T (Ho et al. 2020).
+    def linear(
+        cls,
+        T: int,
+        smallest_noise_level: float | None = None,
+        beta_first: float | None = None,
+        beta_last: float | None = None,
+        zero_terminal_snr: bool = False,
+    ) -> "Process":
+        """β rises linearly (Ho et al. 2020).
 
         Args:
-            T: number of timesteps; more than 20, because below that the last β reaches 1.
-            smallest_noise_level: σ/α at t_1; β then starts at its σ² instead of 1e-4 · 1000/T.
+            T: number of timesteps; more than 20 with the published end, because below that the last β reaches 1.
+            smallest_noise_level: σ/α at t_1, which gives the first β, its σ².
+            beta_first: β at t_1; published is 1e-4 · 1000/T. Give it or the noise level.
+            beta_last: β at t_T; published is 0.02 · 1000/T.
+            zero_terminal_snr: shift and scale √ᾱ so that it ends at 0 (Lin et al. 2024).
         """
-        log_snr = noise_laws.linear(T, smallest_noise_level)
-        return cls(log_snr, True, _definition("linear", T, smallest_noise_level))
+        log_snr = noise_laws.linear(T, smallest_noise_level, beta_first, beta_last, zero_terminal_snr)
+        first, last = noise_laws.published_linear_betas(T)
+        # As published, however it is said: the same process, and the definition that it always had.
+        changed = {
+            "beta_first": None if beta_first is None or beta_first == first else float(beta_first),
+            "beta_last": None if beta_last is None or beta_last == last else float(beta_last),
+            "zero_terminal_snr": bool(zero_terminal_snr),
+        }
+        return cls(log_snr, True, _definition("linear", T, smallest_noise_level, **changed))
 
     @classmethod
-    def cosine(cls, T: int, smallest_noise_level: float | None = None) -> "Process":
+    def scaled_linear(
+        cls,
+        T: int,
+        beta_first: float = 0.00085,
+        beta_last: float = 0.012,
+        zero_terminal_snr: bool = False,
+        smallest_noise_level: float | None = None,
+    ) -> "Process":
+        """√β rises linearly (Rombach et al. 2022); the ends are Stable Diffusion's where they are not given.
+
+        Args:
+            T: number of timesteps; at least 2.
+            beta_first: β at t_1.
+            beta_last: β at t_T.
+            zero_terminal_snr: shift and scale √ᾱ so that it ends at 0 (Lin et al. 2024).
+            smallest_noise_level: σ/α at t_1; β then starts at its σ² instead of `beta_first`.
+        """
+        log_snr = noise_laws.scaled_linear(T, smallest_noise_level, beta_first, beta_last, zero_terminal_snr)
+        ends = {"beta_first": float(beta_first), "beta_last": float(beta_last)}
+        definition = _definition(
+            "scaled_linear", T, smallest_noise_level, **ends, zero_terminal_snr=bool(zero_terminal_snr)
+        )
+        return cls(log_snr, True, definition)
+
+    @classmethod
+    def cosine(
+        cls, T: int, smallest_noise_level: float | None = None, zero_terminal_snr: bool = False
+    ) -> "Process":
         """σ/α is the tangent of an angle that grows evenly; β is clipped at 0.999 (Nichol & Dhariwal 2021).
 
         Args:
             T: number of timesteps; at least 2.
             smallest_noise_level: σ/α at t_1; the angle then runs evenly from its arctangent at t_1 to π/2.
+            zero_terminal_snr: shift and scale √ᾱ so that it ends at 0 (Lin et al. 2024).
         """
-        log_snr = noise_laws.cosine(T, smallest_noise_level)
-        return cls(log_snr, True, _definition("cosine", T, smallest_noise_level))
+        log_snr = noise_laws.cosine(T, smallest_noise_level, zero_terminal_snr)
+        definition = _definition("cosine", T, smallest_noise_level, zero_terminal_snr=bool(zero_terminal_snr))
+        return cls(log_snr, True, definition)
 
     @classmethod
     def edm(
@@ -125,7 +179,12 @@ class Process:
         Raises:
             UserError: the name is unknown or the arguments do not fit it.
         """
-        makers: dict[str, Callable[..., Process]] = {"linear": cls.linear, "cosine": cls.cosine, "edm": cls.edm}
+        makers: dict[str, Callable[..., Process]] = {
+            "linear": cls.linear,
+            "scaled_linear": cls.scaled_linear,
+            "cosine": cls.cosine,
+            "edm": cls.edm,
+        }
         if not isinstance(definition, dict):
             raise UserError(f"A process is described by its name and its arguments, not by {definition!r}.")
         arguments = dict(definition)
@@ -139,7 +198,7 @@ class Process:
 
     @property
     def name(self) -> str:
-        """`linear`, `cosine` or `edm`."""
+        """`linear`, `scaled_linear`, `cosine` or `edm`."""
         return str(self.definition["name"])
 
     def __eq__(self, other: object) -> bool:
@@ -156,63 +215,24 @@ class Process:
         """log α²/σ² at times t, any shape; +∞ at t = 0; differentiable in t between t_1 and t_T.
 
         Raises:
-            UserError: a time lies outside {0} ∪ [t_1, 1].
+            UserError: a time lies outside {0} ∪ [t_1, 1], or in the last cell of a process with zero terminal SNR.
         """
-        t = torch.as_tensor(t, dtype=torch.float64)
-        if t.ndim == 0 and not t.requires_grad:
-            return t.new_tensor(self._log_snr_at(t.item()))
-        position = t * self.T
-        # One part in 10⁹ of slack: n/T · T is not always n in floating point.
-        inside = (position >= 1 - 1e-9) & (position <= self.T + 1e-9)
-        if not bool(((t == 0) | inside).all()):
-            wrong = t[~((t == 0) | inside)].flatten()[0].item()
-            raise self._not_on_process(wrong)
-        grid = self._log_snr_grid.to(t.device)
-        below = position.detach().floor().clamp(1, self.T - 1).long()
-        fraction = position - below
-        nearest = position.detach().round()
-        # On the grid the tabulated value itself, to the last bit.
-        fraction = torch.where(
-            (position - nearest).abs() < 1e-9, fraction + (nearest - position).detach(), fraction
-        )
-        log_snr = grid[below] + fraction * (grid[below + 1] - grid[below])
-        return torch.where(t == 0, math.inf, log_snr)
-
-    def _log_snr_at(self, t: float) -> float:
-        """`log_snr` of one number, in plain floats: solvers and statistics ask for little else, and often."""
-        position = t * self.T
-        if t == 0:
-            return math.inf
-        if not 1 - 1e-9 <= position <= self.T + 1e-9:
-            raise self._not_on_process(t)
-        below, nearest = min(max(math.floor(position), 1), self.T - 1), round(position)
-        fraction = position - below
-        if abs(position - nearest) < 1e-9:
-            fraction += nearest - position
-        return self._log_snrs[below] + fraction * (self._log_snrs[below + 1] - self._log_snrs[below])
-
-    def _not_on_process(self, t: float) -> UserError:
-        return UserError(f"Time {t} is not on {self!r}: allowed are 0 and [{1 / self.T:.6g}, 1].")
+        return self._curve.at(t)
 
     def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        """The inverse of `log_snr`: +∞ → 0, and times in [t_1, 1] for values that the grid spans.
+        """The inverse of `log_snr`: +∞ → 0, −∞ → 1 with zero terminal SNR, and times for what the grid spans.
 
         Raises:
             UserError: a value lies outside what the grid spans.
         """
-        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
-        grid = self._log_snr_grid.to(log_snr.device)
-        highest, lowest = grid[1].item(), grid[-1].item()
-        slack = 1e-9 * (1 + abs(highest) + abs(lowest))
-        clean = log_snr == math.inf
-        if not bool((clean | ((log_snr <= highest + slack) & (log_snr >= lowest - slack))).all()):
-            raise UserError(
-                f"{self!r} spans log-SNR {lowest:.4f} to {highest:.4f}; {log_snr.tolist()} does not fit."
-            )
-        below = torch.searchsorted(-grid, -log_snr.clamp(lowest, highest).contiguous(), right=True) - 1
-        below = below.clamp(1, self.T - 1)
-        fraction = (log_snr.clamp(lowest, highest) - grid[below]) / (grid[below + 1] - grid[below])
-        return torch.where(clean, 0.0, (below + fraction) / self.T)
+        return self._curve.time_of(log_snr)
+
+    def log_snr_axis(self) -> Tensor:
+        """The log-SNRs at t_1 … t_T as an axis to space nodes on and to interpolate over, float64 [T], all finite.
+
+        Where log-SNR is −∞ at t_T, its place is one cell as long as the one before beyond t_{T−1}.
+        """
+        return self._curve.axis()
 
     def alpha(self, t: Tensor) -> Tensor:
         """α(t), float64."""
@@ -225,7 +245,7 @@ class Process:
         return torch.sigmoid(-log_snr).sqrt() if self.variance_preserving else torch.exp(-log_snr / 2)
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """σ̄ = σ(t)/α(t), float64; 0 at t = 0."""
+        """σ̄ = σ(t)/α(t), float64; 0 at t = 0, +∞ at the end of a process with zero terminal SNR."""
         return torch.exp(-self.log_snr(t) / 2)
 
     def snr(self, t: Tensor) -> Tensor:
@@ -266,6 +286,8 @@ def over_images(coefficient: Tensor, images: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (images.ndim - 1)) if coefficient.ndim else coefficient
 
 
-def _definition(name: str, T: int, smallest_noise_level: float | None) -> dict[str, Any]:
+def _definition(name: str, T: int, smallest_noise_level: float | None, **others: float | None) -> dict[str, Any]:
+    """What a process is rebuilt from; of the other arguments those that are given, so that old files stay."""
     level = None if smallest_noise_level is None else float(smallest_noise_level)
-    return {"name": name, "T": T, "smallest_noise_level": level}
+    given = {key: value for key, value in others.items() if value is not None and value is not False}
+    return {"name": name, "T": T, "smallest_noise_level": level, **given}

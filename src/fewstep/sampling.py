@@ -8,9 +8,9 @@ from torch import Tensor
 
 from fewstep.calls import Calls
 from fewstep.denoiser import Denoiser
-from fewstep.noise import Noise
+from fewstep.noise import Noise, class_labels
 from fewstep.schedule import Schedule
-from fewstep.solvers.base import Solver
+from fewstep.solvers.base import Solver, device_of
 
 # A matrix product's rounding can depend on how many rows it has, so every image is computed in the row
 # (index mod ROWS) of a batch of exactly ROWS; rows that nobody asked for are padding.
@@ -27,12 +27,15 @@ def sample(
 ) -> Tensor:
     """The images of the given indices, float64 [len(indices), C, H, W], on the CPU; the same bits in any company.
 
+    Of a class-conditional model every image is of a class drawn uniformly by seed and index, as in EDM's sampling
+    for FID (Karras et al. 2022): the images are of the model's classes alike, whatever the data's shares are.
+
     Args:
         denoiser: the model.
         solver: any solver.
         schedule: the times that it visits.
         indices: which images; each has noise of its own.
-        seed: of the noise.
+        seed: of the noise and the classes.
         shape: (C, H, W).
     """
     images = torch.empty(len(indices), *shape, dtype=torch.float64)
@@ -40,10 +43,14 @@ def sample(
     for position, index in enumerate(indices):
         blocks[index // ROWS].append(position)
     for block, positions in blocks.items():
-        noise = Noise(seed, range(block * ROWS, (block + 1) * ROWS), shape)
+        of_block = range(block * ROWS, (block + 1) * ROWS)
+        noise = Noise(seed, of_block, shape)
+        label = None
+        if denoiser.num_classes is not None:
+            label = class_labels(seed, of_block, denoiser.num_classes).to(device_of(denoiser))
         rows = [indices[position] % ROWS for position in positions]
         with torch.inference_mode():
-            *_, last = solver(denoiser, schedule, noise)
+            *_, last = solver(denoiser, schedule, noise, label)
         images[positions] = last.x.cpu()[rows]
     return images
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import UserError
+from fewstep.exports import diffusers
 from fewstep.files import write_atomically
 from fewstep.process import Process
 
@@ -91,8 +92,36 @@ class Schedule:
         return positions
 
     def sigmas(self) -> list[float]:
-        """σ/α at the K + 1 times, descending, ending in 0: K network calls of a first-order solver."""
+        """σ/α at the K + 1 times, descending, ending in 0: K network calls of a first-order solver.
+
+        Raises:
+            UserError: the process has zero terminal SNR, so that the first of them is infinite.
+        """
+        if self.process.zero_terminal_snr:
+            raise UserError(
+                f"The noise level σ/α is infinite where a schedule of {self.process!r} begins, so that it has no "
+                "list of sigmas; its timesteps() are what other software can take."
+            )
         return self.process.noise_level(self.times).flip(0).tolist()
+
+    def to_diffusers(self, scheduler: object) -> diffusers.Arguments:
+        """The arguments of `set_timesteps` of a diffusers scheduler: `scheduler.set_timesteps(**arguments)`.
+
+        Args:
+            scheduler: its class, or the scheduler itself, whose configuration is then checked too.
+
+        Raises:
+            UserError: it takes no list of timesteps, would change this one in silence, is not one that is tested,
+                or is configured for another process or another end.
+        """
+        return diffusers.arguments(self, scheduler)
+
+    def _sigmas_in_file(self) -> list[float | None]:
+        """The list as JSON can hold it: null for the infinite noise level of zero terminal SNR."""
+        return [
+            level if math.isfinite(level) else None
+            for level in self.process.noise_level(self.times).flip(0).tolist()
+        ]
 
     def require_process(self, process: Process) -> None:
         """Raise a UserError unless the schedule was made for `process`."""
@@ -110,7 +139,10 @@ class Schedule:
         return f"Schedule({self.steps} steps of {self.process!r}: {[round(t, 6) for t in self.times.tolist()]})"
 
     def save(self, path: Path | str) -> None:
-        """Write JSON: format version, process, times, and the lists that other software wants."""
+        """Write JSON: format version, process, times, and the lists that other software wants.
+
+        An infinite noise level, where a process with zero terminal SNR begins, is null.
+        """
         content = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -118,7 +150,7 @@ class Schedule:
             "process": self.process.definition,
             "times": self.times.tolist(),
             "timesteps": self.timesteps(),
-            "sigmas": self.sigmas(),
+            "sigmas": self._sigmas_in_file(),
             "provenance": self.provenance,
         }
         write_atomically(Path(path), json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -174,15 +206,20 @@ class Schedule:
 
     def _check_sigmas(self, sigmas: Any) -> None:
         """The redundancy that finds a file edited by hand, or written by another definition of the process."""
-        expected = self.sigmas()
+        expected = self._sigmas_in_file()
         agrees = (
             isinstance(sigmas, list)
             and len(sigmas) == len(expected)
-            and all(_is_number(sigma) for sigma in sigmas)
-            and all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) for a, b in zip(sigmas, expected, strict=True))
+            and all(_agree(a, b) for a, b in zip(sigmas, expected, strict=True))
         )
         if not agrees:
             raise UserError("Its sigmas are not those of its times under its process.")
+
+
+def _agree(given: Any, expected: float | None) -> bool:
+    if expected is None:
+        return given is None
+    return _is_number(given) and math.isclose(given, expected, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _is_whole(value: Any) -> bool:

@@ -3,15 +3,14 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from fewstep.artefacts.features import FeatureSettings, features_of, load_features
+from fewstep.artefacts.features import FeatureExtractor, judging_trainer, kept_features_of, load_kept_features
 from fewstep.artefacts.search_statistics import (
     Purpose,
     load_search_statistics,
@@ -21,26 +20,21 @@ from fewstep.artefacts.search_statistics import (
 )
 from fewstep.artefacts.statistics import StatisticsSettings, grows, load_statistics, statistics_of
 from fewstep.config import Config
-from fewstep.data.base import SPLITS, Dataset, checked_images
+from fewstep.data.base import SPLITS, Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.judging.cost import Spent
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
-from fewstep.modules.progress import Progress
+from fewstep.modules.trainers import arithmetic_of, check_trainer, with_half_networks
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
-from fewstep.stages.pretrain import Pretraining, pretrain
+from fewstep.stages.pretrain import Pretraining, checkpoint_files, pretrain, require_weights
 from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
-
-PLACE = (
-    *("_target_", "_partial_", "accelerator", "devices", "num_nodes", "strategy"),
-    *("enable_model_summary", "enable_progress_bar", "use_distributed_sampler"),
-)
 
 
 class Shared:
@@ -61,8 +55,8 @@ class Shared:
         self.pretraining: Pretraining = build(config.pretrain)
         self.statistics: StatisticsSettings = build(config.statistics)
         self.evaluation: Evaluation = build(config.evaluation)
-        self.features: FeatureSettings = build(config.features)
-        self.trainer: Callable[..., pl.Trainer] = build(config.trainer)
+        self.features: FeatureExtractor = build(config.features)
+        self.trainer: Callable[..., pl.Trainer] = with_half_networks(build(config.trainer))
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
         self.spent: list[Spent] = []
@@ -73,18 +67,18 @@ class Shared:
         dataset, levels = self.dataset, self.config.levels
         if dataset.levels != levels:
             raise UserError(f"levels is {levels}, but {dataset.name} has images of {dataset.levels} grey levels.")
+        require_weights(self.pretraining, self.config.model)
         for split in SPLITS:
             checked_images(dataset, split)
+            checked_labels(dataset, split, model.num_classes)
+        label = None if model.num_classes is None else torch.zeros(1, dtype=torch.int64)
         with torch.inference_mode():
-            prediction = model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1])
+            prediction = model.eval()(torch.zeros(1, *dataset.shape), model.process.grid[-1], label)
         if self.pretraining.loss.learns_variance:
             require_fraction(prediction, self.pretraining.loss.name)
         if prediction.fraction is None and "learned" in (self.config.variance, *self.evaluation.variances):
             raise no_variance_head()
-        try:
-            self.trainer(logger=False, enable_checkpointing=False)
-        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-            raise UserError(f"The settings under trainer cannot be used: {' '.join(str(error).split())}") from None
+        check_trainer(self.trainer)
 
     def folder(self, stage: str, label: str, config: Mapping[str, Any]) -> Path:
         """Where a run lies: named by the user, or by what it is of and the fingerprint of its configuration."""
@@ -97,7 +91,7 @@ class Shared:
     @property
     def arithmetic(self) -> dict[str, Any]:
         """The trainer's settings that decide numbers, such as its precision, not merely where they are made."""
-        return {key: value for key, value in self.config.trainer.items() if key not in PLACE}
+        return arithmetic_of(self.config.trainer)
 
     def charge(self, stage: str, schedule_optimizer: str | None, folder: Path) -> Path:
         """Put a finished run on the bill, once."""
@@ -130,11 +124,11 @@ class Shared:
         """Train the model into a folder."""
         c = self.config
 
-        def make_denoiser() -> Denoiser:
-            denoiser: Denoiser = self.build(c.model)
-            return denoiser
+        def make() -> Denoiser:
+            return self.build(c.model)
 
-        pretrain(folder, config, make_denoiser, self.dataset, self.pretraining, self.trainer, self.logging, c.seed)
+        settings, files = self.pretraining, checkpoint_files(c.model)
+        pretrain(folder, config, make, self.dataset, settings, self.trainer, self.logging, c.seed, files)
 
     @cached_property
     def purpose(self) -> Purpose:
@@ -162,7 +156,8 @@ class Shared:
         """The file of the statistics that are measured as far as a search needs them."""
         root = self.root / "statistics"
         return search_statistics_of(
-            kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose
+            *(kind, root, weights, self.dataset, self.config.dataset, self.statistics, self.trainer, purpose),
+            arithmetic=self.arithmetic,
         )
 
     def facts(self, folder: Path) -> Mapping[str, Any]:
@@ -180,11 +175,12 @@ class Shared:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What `auto` settings add to the configuration of runs that read statistics: which ones they led to.
+        """What runs that read statistics add to their configuration: the arithmetic, and what `auto` led to.
 
-        They are refined for all objectives of a run, so its own settings do not name them. Empty without `auto`.
+        Such statistics are refined for all objectives of a run, so that its own settings do not name them.
         """
-        return {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+        measured = {"measured": [folder.name for folder in self._adaptive]} if self._adaptive else {}
+        return {"trainer": self.arithmetic} | measured
 
     def statistics_rows(self) -> list[Result]:
         """What `auto` settings saved and lost; none without them."""
@@ -262,33 +258,32 @@ class Shared:
             self.config.dataset,
             settings,
             self.trainer,
+            arithmetic=self.arithmetic,
             indices=visited(schedules),
             fitted=fitted,
         )
 
     @cached_property
     def judge(self) -> Judge:
-        """What every subject is judged with; trains the feature extractor unless it lies there."""
+        """What every subject is judged with; makes the feature extractor unless it lies there."""
         root = self.root / "features"
         log.info("features    %s", root)
-        folder = features_of(root, self.dataset, self.config.dataset, self.features, self.trainer)
-
-        def sampling_trainer(description: str) -> pl.Trainer:
-            return self.trainer(
-                default_root_dir=self.root,
-                logger=False,
-                enable_checkpointing=False,
-                callbacks=[Progress(description)],
-            )
+        folder = self.features.make(root, self.dataset, self.config.dataset, self.trainer)
+        features = self.features.load(self.charge("features", None, folder), self.dataset)
+        kept = None
+        if self.evaluation.sample_metrics:
+            most = self.evaluation.samples  # as many real images as samples, where there are
+            made = kept_features_of(root, folder, features, self.dataset, self.config.dataset, most, self.trainer)
+            kept = load_kept_features(self.charge("features", None, made))
 
         return Judge(
             settings=self.evaluation,
             solvers={name: self.build(node) for name, node in self.config.solver.items()},
-            features=load_features(self.charge("features", None, folder)),
-            metric=f"fid_{self.dataset.name}",
+            features=features,
             shape=self.dataset.shape,
             levels=self.dataset.levels,
-            trainer=sampling_trainer,
+            trainer=partial(judging_trainer, self.trainer, self.root),
+            kept_features=kept,
         )
 
 

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -19,6 +19,8 @@ from fewstep.schema import check
 
 WEIGHTS, MODEL = "weights.safetensors", "model.yaml"
 BACKBONES = "fewstep.backbones."
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_model(folder: Path, denoiser: Denoiser, shape: tuple[int, int, int], levels: int) -> None:
@@ -44,6 +46,10 @@ def save_model(folder: Path, denoiser: Denoiser, shape: tuple[int, int, int], le
         "shape": list(shape),
         "levels": levels,
     }
+    if denoiser.channels_last:
+        model["channels_last"] = True
+    if denoiser.compile_backend is not None:
+        model["compile"] = denoiser.compile_backend
     save_weights(folder / WEIGHTS, backbone)
     write_atomically(folder / MODEL, yaml.safe_dump(model, sort_keys=False))
 
@@ -75,7 +81,18 @@ def load_model(folder: Path | str) -> Denoiser:
     _check_names_and_shapes(folder / WEIGHTS, outline)
     backbone = backbone_class(**config)
     load_weights(folder / WEIGHTS, backbone)
-    return Denoiser(backbone, process, parameterisation).eval()
+    try:
+        return Denoiser(backbone, process, parameterisation, *_running(model)).eval()
+    except UserError as error:
+        raise UserError(f"The model file {folder / MODEL} does not describe a model. {error}") from None
+
+
+def _running(model: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """How the network is run, as far as its file says: `channels_last` and `compile` of the denoiser."""
+    channels_last, backend = model.get("channels_last", False), model.get("compile")
+    if not isinstance(channels_last, bool) or not isinstance(backend, str | None):
+        raise UserError("Its channels_last must be true or false, and its compile the name of a backend.")
+    return channels_last, backend
 
 
 def read_model(folder: Path) -> dict[str, Any]:
@@ -122,15 +139,33 @@ def load_weights(path: Path, network: nn.Module) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read: {error}.") from None
-    expected = network.state_dict()
-    faults = _misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})
-    for name in expected.keys() & tensors.keys():
-        if not _same_kind(tensors[name], expected[name]):
-            faults.append(f"{name} holds {tensors[name].dtype} instead of {expected[name].dtype}")
-        elif not tensors[name].isfinite().all():
-            faults.append(f"{name} holds NaN or infinity")
-    _refuse(path, sorted(faults))
+    check_tensors(path, tensors, network.state_dict())
     network.load_state_dict(tensors)
+
+
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise a UserError unless tensors of a file have a network's names, shapes and kinds, and are finite."""
+    _refuse(path, sorted(_misfits(expected, {name: list(tensor.shape) for name, tensor in tensors.items()})))
+    faults = []
+    for name, tensor in sorted(tensors.items()):
+        if not _same_kind(tensor, expected[name]):
+            faults.append(f"{name} holds {tensor.dtype} instead of {expected[name].dtype}")
+        elif not tensor.isfinite().all():
+            faults.append(f"{name} holds NaN or infinity")
+    _refuse(path, faults)
+
+
+def network_of(path: Path, tensors: Mapping[str, Tensor], make: Callable[[], Network]) -> Network:
+    """The network that `make` makes with the tensors of a file, strictly, in float32 and evaluation mode.
+
+    Raises:
+        UserError: as `load_weights`; before a network that the tensors do not fit takes any memory.
+    """
+    with torch.device("meta"):
+        network = make()
+    check_tensors(path, tensors, network.state_dict())
+    network.to_empty(device="cpu").load_state_dict(tensors)
+    return network.eval()
 
 
 def _check_names_and_shapes(path: Path, network: nn.Module) -> None:

@@ -42,6 +42,10 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ),
     # Typos: a key, a group, an option, a key inside an added override, a value among few.
     ("pretrain.iteratoins=3", ["'pretrain.iteratoins'", "'pretrain.iterations'"]),
+    (
+        "schedule_optimizer=[even,discretization_dp] schedule_optimizer.discretization_dp.objective.powr=2",
+        ["objective.powr'", "'schedule_optimizer.discretization_dp.objective.power'"],
+    ),
     ("stag=search", ["'stag'", "'stage'"]),
     ("procss=linear", ["'procss'", "'process'"]),
     ("process=linaer", ["'linaer'", "'linear'", "cosine, edm, linear"]),

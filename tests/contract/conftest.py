@@ -6,7 +6,7 @@ So a new method is covered without being told. Composed configurations are of a 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.process import Process
-from fewstep.schema import check
+from fewstep.schema import MISSING, check
 from fewstep.search.base import Search
 
 T, IMAGES = 24, 6
@@ -50,11 +50,41 @@ def _names(group: str) -> list[str]:
 
 def _composed(*overrides: str) -> Config:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = OmegaConf.to_container(hydra.compose("config", [*overrides, *TINY]), resolve=True)
-    assert isinstance(composed, dict)
-    settings = {str(key): value for key, value in composed.items()}
+        composed = hydra.compose("config", [*overrides, *TINY])
+    for key in _mandatory(composed):
+        OmegaConf.update(composed, key, "/nowhere" if key.endswith("path") else 8)
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    settings = {str(key): value for key, value in plain.items()}
     check(settings, Config)
     return Config(**settings)
+
+
+def _mandatory(node: Any) -> list[str]:
+    """The keys of settings without a value, which the user must give: paths, or else numbers."""
+    return [key for key, value in _settings(OmegaConf.to_container(node, resolve=False)) if value == MISSING]
+
+
+def _settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _needs_no_files(dataset: str) -> bool:
+    return not _mandatory(OmegaConf.load(CONF / "dataset" / f"{dataset}.yaml"))
+
+
+def _asks_for_a_file(model: str) -> bool:
+    """Whether a model's weights come from a file whose path the user gives."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.is_missing(hydra.compose("config", [f"model={model}"]).model, "path")
+
+
+FROM_FILES = [name for name in _names("model") if _asks_for_a_file(name)]
+COMPOSED = [(group, name) for group, name in _files() if group != "model" or name not in FROM_FILES]
 
 
 def _as_commanded(group: str) -> str:
@@ -95,9 +125,15 @@ def composed() -> Callable[..., Config]:
     return _composed
 
 
-@pytest.fixture(params=_files(), ids=[f"{group}/{name}" for group, name in _files()])
+@pytest.fixture(params=FROM_FILES)
+def model_from_a_file(request: pytest.FixtureRequest) -> str:
+    """Every model whose weights come from a file."""
+    return request.param
+
+
+@pytest.fixture(params=COMPOSED, ids=[f"{group}/{name}" for group, name in COMPOSED])
 def choice(request: pytest.FixtureRequest) -> str:
-    """The override that chooses a file of conf/: every one of them."""
+    """The override that chooses a file of conf/: every one but the models above, which have no tiny size."""
     group, name = request.param
     return f"{group}=[{name}]" if group in LISTS else f"{_as_commanded(group)}={name}"
 
@@ -114,6 +150,12 @@ def process_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=_names("dataset"))
 def dataset_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=filter(_needs_no_files, _names("dataset")))
+def own_dataset_name(request: pytest.FixtureRequest) -> str:
+    """A dataset that needs no files of the user's."""
     return request.param
 
 

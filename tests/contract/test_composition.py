@@ -1,28 +1,75 @@
 """Every file of conf/ composes, builds, and is called what it is: by tables, by files and by `find_schedule`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
-from fewstep.__main__ import build
+from fewstep.__main__ import CONF, build
 from fewstep.config import Config
+from fewstep.errors import UserError
 from fewstep.pipeline import Pipeline
+from fewstep.schema import check
 
 Compose = Callable[..., Config]
+NOWHERE = "/nowhere"  # what `composed` gives for a path that the user must give
 
 
 def test_the_groups_are_those_that_are_promised(groups: set[str]) -> None:
-    promised = "model dataset process schedule_optimizer finetune evaluation solver trainer logger experiment"
+    promised = (
+        "model dataset process schedule_optimizer finetune evaluation features solver trainer logger experiment"
+    )
     assert set(promised.split()) <= groups
 
 
 def test_every_file_composes_and_builds(choice: str, composed: Compose, tmp_path: Path) -> None:
-    learned = ["model=unet_digits_learned"] if choice.startswith("loss@") else []  # which every loss can train
-    config = composed(choice, *learned, f"outputs={tmp_path}")
-    Pipeline(config, build)
+    suited = ["model=unet_digits_learned"] if choice.startswith("loss@") else []  # which every loss can train
+    if choice.startswith("dataset="):
+        channels, size, _ = build(composed(choice).dataset).shape
+        backbone = {
+            "in_channels": channels,
+            "out_channels": channels,
+            "image_size": size,
+            "attention_resolutions": [],
+        }
+        suited = [f"model.backbone.{name}={value}" for name, value in backbone.items()]
+    # Not every extractor judges digits; what it cannot judge is refused where samples are judged.
+    unjudged = ["stage=search"] if choice.startswith("features=") else []
+    config = composed(choice, *suited, *unjudged, f"outputs={tmp_path}")
+    if NOWHERE in str(config):  # it needs files, and says so before anything is done
+        with pytest.raises(UserError, match=NOWHERE):
+            Pipeline(config, build)
+    else:
+        Pipeline(config, build)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_from_a_file_is_not_trained_and_names_the_file_that_it_cannot_read(
+    model_from_a_file: str, tmp_path: Path
+) -> None:
+    alone = [f"model={model_from_a_file}", "~experiment", "name=x", f"outputs={tmp_path / 'outputs'}"]
+
+    def settings(*overrides: str) -> dict[str, Any]:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = OmegaConf.to_container(hydra.compose("config", [*alone, *overrides]), resolve=True)
+        assert isinstance(composed, dict)
+        return {str(key): value for key, value in composed.items()}
+
+    assert settings()["pretrain"]["iterations"] == 0
+    with pytest.raises(UserError, match=r"^model\.path must be given"):
+        check(settings(), Config)
+    for path, content in ((tmp_path / "absent", None), (tmp_path / "text", "no weights")):
+        if content is not None:
+            path.write_text(content)
+        sound = settings(f"model.path={path}")
+        check(sound, Config)
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            Pipeline(Config(**sound), build)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_everything_at_once_composes(names: Callable[[str], list[str]], composed: Compose, tmp_path: Path) -> None:
@@ -60,6 +107,12 @@ def test_a_dataset_is_named_after_its_file_and_states_its_levels(dataset_name: s
     dataset = build(config.dataset)
     assert dataset.name == dataset_name
     assert dataset.levels == config.levels
+    assert len(dataset.shape) == 3
+
+
+def test_a_dataset_states_its_standard_deviation(own_dataset_name: str, composed: Compose) -> None:
+    config = composed(f"dataset={own_dataset_name}")
+    dataset = build(config.dataset)
     images = dataset.images("train").double()
     assert images.shape[1:] == dataset.shape
     assert config.data_std == pytest.approx(images.var(0).mean().sqrt().item(), abs=5e-4)

@@ -25,6 +25,9 @@ from fewstep.judging.settings import Evaluation
         ({"pictured": 0}, "batch_size and pictured at least 1"),
         ({"compared": 1}, "evaluation.compared is 1; allowed are 2 to 1000"),
         ({"compared": 51, "samples": 50}, "evaluation.compared is 51; allowed are 2 to 50"),
+        ({"sample_metrics": ["kod"]}, "no metric 'kod'; did you mean 'kid'"),
+        ({"sample_metrics": ["kid", "kid"]}, "names each once"),
+        ({"sample_metrics": ["kid"], "samples": 19}, "evaluation.samples is 19, but kid needs at least 20"),
         ({"fine_steps": 0}, "evaluation.fine_steps is 0, but must be at least 1"),
     ],
 )

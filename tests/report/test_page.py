@@ -130,7 +130,7 @@ def test_before_and_after_fine_tuning_are_the_files(whole: Tables, synthetic_row
             "elbo_dp, K = 8",
             f"{before:.3f}|± 0.021",
             f"{after:.3f}|± 0.021",
-            "-0.012|± 0.030",
+            "-0.012|± 0.030*",
         ]
     assert table["fid_digits, ddim"][3] == "-0.31|-0.31 · -0.31"
     assert table["denoising error at the schedule’s timesteps, validation"][1:3] == [

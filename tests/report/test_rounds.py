@@ -7,11 +7,11 @@ import pytest
 
 from fewstep.report.estimates import Line
 from fewstep.report.finetuning_findings import finetuning_findings
+from fewstep.report.finetuning_table import finetuning_table
 from fewstep.report.page import write_report
 from fewstep.report.rounds import alternations, rounds_findings, rounds_plot, rounds_table
 from fewstep.report.rows import changes, fid_panels, likelihood_panels
 from fewstep.report.style import styles
-from fewstep.report.tables import finetuning_table
 from fewstep.results import Result, write_results
 
 OF = {"dataset": "digits", "process": "cosine", "schedule_optimizer": "elbo_dp_rounds3", "steps": 8}
@@ -146,7 +146,7 @@ def test_alternated_rows_are_compared_with_the_untuned_model(all_rows: list[Resu
 
 
 def test_alternated_rows_are_rows_of_their_own(all_rows: list[Result], tmp_path: Path) -> None:
-    table = finetuning_table(likelihood_panels(all_rows))
+    table = finetuning_table(likelihood_panels(all_rows), all_rows)
     assert table is not None
     assert [row[1].text for row in table.rows[:2]] == ["elbo_dp, K = 8", "elbo_dp, 3 rounds, K = 8"]
     write_results(tmp_path / "results.csv", all_rows)

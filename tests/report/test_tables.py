@@ -10,7 +10,7 @@ from fewstep.errors import UserError
 from fewstep.report.estimates import Estimate
 from fewstep.report.printing import count, listing, number, signed, span, with_error
 from fewstep.report.rows import fid_panels, likelihood_panels, read_rows
-from fewstep.report.tables import cost_table, fid_table, finetuning_table, likelihood_table
+from fewstep.report.tables import cost_table, fid_table, likelihood_table
 from fewstep.results import Result
 
 MakeRows = Callable[..., list[Result]]
@@ -94,15 +94,6 @@ def test_variances_of_searched_schedules_are_told_apart_within_one_solver() -> N
     names = [cells[0].text for cells in fid_table(panel, None, 2).rows]
     assert names == ["even", "elbo_dp (beta)", "elbo_dp (optimal)"]
     assert len(fid_panels(searched, "fid_x")) == 2
-
-
-def test_fine_tuned_without_an_untuned_row_has_no_difference() -> None:
-    row = Result(
-        metric="bits_per_dim", variance="beta", schedule_optimizer="even", steps=4, value=2.0, finetuned=True
-    )
-    table = finetuning_table(likelihood_panels([row]))
-    assert table is not None
-    assert [cell.text for cell in table.rows[0][2:]] == ["–", "2.000", "–"]
 
 
 def test_no_cost_rows_no_cost_table(synthetic_rows: MakeRows) -> None:

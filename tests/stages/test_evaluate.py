@@ -72,7 +72,6 @@ def judge(features: Features, **settings: Any) -> Judge:
         settings=Evaluation(**few | settings),
         solvers={"ddim": Ddim(), "ancestral": Ancestral("optimal")},
         features=features,
-        metric="fid_digits",
         shape=(1, 8, 8),
         levels=17,
         trainer=lambda description: TRAINER(),
@@ -226,8 +225,9 @@ def test_the_reference_holds_the_full_grid_the_floor_and_the_health(
     (floor,) = (row for _, row in reference[reference.schedule_optimizer == "data"].iterrows())
     assert (floor.metric, floor.n_images) == ("fid_digits", 360)
     rest = reference[reference.schedule_optimizer.isna()].set_index("metric")
-    assert {*rest.index} == {"wiener_ratio_max", "feature_accuracy"}
+    assert {*rest.index} == {"wiener_ratio_max", "feature_accuracy", "reference_images"}
     assert rest.split["wiener_ratio_max"] == "train"
+    assert (rest.value["reference_images"], rest.split["reference_images"]) == (1257, "train")
     accuracy = rest.loc["feature_accuracy"]
     assert (accuracy.value, accuracy.n_images) == (0.25, 360)
     assert accuracy.standard_error == pytest.approx((0.25 * 0.75 / 360) ** 0.5)

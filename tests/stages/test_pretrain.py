@@ -155,6 +155,21 @@ def test_weights_are_a_function_of_the_seed(folder: Path, tmp_path: Path, train:
     assert (train(tmp_path / "other", seed=1) / "weights.safetensors").read_bytes() != weights
 
 
+def test_a_denoiser_in_evaluation_mode_is_trained_with_its_dropout(
+    tmp_path: Path, small_unet: Callable[..., UNet]
+) -> None:
+    settings, weights = Pretraining(iterations=2, batch_size=8, validate_every=2, warmup=1), []
+    for training in (True, False):
+        folder = tmp_path / str(training)
+
+        def make(training: bool = training) -> Denoiser:
+            return Denoiser(small_unet(dropout=0.5), PROCESS, "v").train(training)
+
+        pretrain(folder, {"seed": 0}, make, FewDigits(), settings, TRAINER, NoLogging(), 0)
+        weights.append((folder / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
 def test_validating_at_other_times_changes_no_weight(folder: Path, tmp_path: Path, train: Train) -> None:
     often = Pretraining(iterations=20, batch_size=16, validate_every=7, warmup=1)
     weights = (train(tmp_path / "often", settings=often) / "weights.safetensors").read_bytes()
@@ -198,7 +213,7 @@ def test_validation_covers_the_grid_from_end_to_end(size: int, expected: int) ->
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"iterations": 0}, "pretrain.iterations is 0, but must be at least 1"),
+        ({"iterations": -1}, "pretrain.iterations is -1, but must be at least 0"),
         ({"batch_size": 0}, "pretrain.batch_size is 0, but must be at least 1"),
         ({"validate_every": -1}, "pretrain.validate_every is -1, but must be at least 1"),
         ({"warmup": -1}, "pretrain.warmup is -1, but must be at least 0"),

@@ -120,5 +120,5 @@ def test_images_of_another_kind_altogether_cannot_join(part) -> None:
     one = part([1, T], range(4))
     other = part([1, T], range(4, 9))
     far = DenoisingError(**{**vars(other), "error": 1000 * other.error})
-    with pytest.raises(UserError, match=r"factor of 16, so statistics\.images=auto cannot join them"):
+    with pytest.raises(UserError, match=r"factor of 16, so they cannot be joined"):
         joined_images(one, far)

@@ -62,10 +62,3 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path, grey_images: Callab
     drawn(grey_images(3), "validation").save(tmp_path / "file")
     with pytest.raises(UserError, match="does not hold statistics of the kind samples"):
         samples.load(tmp_path / "file")
-
-
-def test_labels_are_refused(grey_images: Callable[..., Tensor]) -> None:
-    with pytest.raises(UserError, match="losses that take no labels"):
-        samples.Estimator(
-            grey_images(3), torch.zeros(3), split="train", levels=17, indices=[1], seed=0, batch_size=2
-        )

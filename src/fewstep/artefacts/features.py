@@ -1,143 +1,151 @@
-"""The feature extractor that judges samples, and its reference, as an artefact."""
+"""What judges samples, as an artefact: a feature extractor and the features of the reference's images.
 
-import math
+A feature extractor is a file in `fewstep.artefacts.extractors` and one in conf/features/.
+"""
+
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from fewstep.artefacts.statistics import MakeTrainer
-from fewstep.backbones.classifier import Classifier
 from fewstep.data.base import Dataset, checked_images
-from fewstep.errors import UserError
 from fewstep.files import write_atomically
 from fewstep.metrics.frechet import FeatureMoments
-from fewstep.modules.classifier import ClassifierModule, accuracy
+from fewstep.metrics.moments import FeatureSums
+from fewstep.modules.features import RealFeatures
 from fewstep.modules.progress import Progress
-from fewstep.noise import check_seed
-from fewstep.run import Run, check_output, fingerprint, read_record
-from fewstep.weights import load_weights, save_weights
+from fewstep.modules.sharing import predict_rows, update_metrics
+from fewstep.modules.trainers import FLOAT32
+from fewstep.run import Run, check_output, fingerprint
 
-EXTRACTOR, REFERENCE = "classifier.safetensors", "reference.safetensors"
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """How the classifier is trained whose features judge samples.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: images per iteration.
-        learning_rate: the peak of a one-cycle schedule.
-        width: channels of its first stage.
-        num_features: d.
-        seed: of its weights and its batches; not the run's, so that every run has the same judge.
-    """
-
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    width: int = 32
-    num_features: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.width, self.num_features) < 1:
-            raise UserError("features.epochs, batch_size, width and num_features must each be at least 1.")
-        if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"features.learning_rate is {self.learning_rate}, but must be positive.")
-        check_seed(self.seed, "features.seed")
+REFERENCE, KEPT = "reference.safetensors", "features.safetensors"
 
 
 @dataclass(frozen=True)
 class Features:
-    """A trained extractor, the moments of the training split's features, and how good a classifier it is."""
+    """An extractor and the moments of the reference's features.
 
-    extractor: Classifier
+    Attributes:
+        name: what metrics are named after, as in fid_inception.
+        extractor: has `features(images) -> [B, d]`, images in [-1, 1], and `num_features`, d.
+        reference: the moments.
+        split: the split whose images are the reference.
+        accuracy: the share of test images that the extractor classifies rightly; None where it does not.
+        n_test: how many test images there were.
+    """
+
+    name: str
+    extractor: nn.Module
     reference: FeatureMoments
-    accuracy: float
-    n_test: int
+    split: str = "train"
+    accuracy: float | None = None
+    n_test: int | None = None
 
 
-def features_of(
+class FeatureExtractor(Protocol):
+    """The settings of an extractor, and how it is made: what a file of conf/features/ builds."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the features depend on besides the dataset, plain data; part of the names of evaluations."""
+        ...
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise a UserError, before any work, unless the dataset's images can be judged."""
+        ...
+
+    def make(self, root: Path, dataset: Dataset, dataset_config: Mapping[str, Any], trainer: MakeTrainer) -> Path:
+        """The folder of the extractor and its reference, made now unless it lies there already."""
+        ...
+
+    def load(self, folder: Path, dataset: Dataset) -> Features:
+        """Read what `make` made."""
+        ...
+
+
+def reference_moments(
+    extractor: nn.Module, num_features: int, dataset: Dataset, split: str, trainer: MakeTrainer, folder: Path
+) -> tuple[FeatureMoments, str]:
+    """The moments of a split's features [n, d], d = num_features, and the device that they were computed on."""
+    sums = FeatureSums(num_features)
+    module = RealFeatures(extractor, checked_images(dataset, split), metrics=[sums])
+    made = judging_trainer(in_float32(trainer), folder, f"features of {split}")
+    update_metrics(made, module, module.blocks)
+    return sums.moments(), str(made.strategy.root_device)
+
+
+def save_reference(folder: Path, moments: FeatureMoments) -> None:
+    """Write moments as `REFERENCE`; n = 0 stands for an unknown number of images."""
+    tensors = {"mean": moments.mean, "covariance": moments.covariance, "n": torch.tensor(moments.n or 0)}
+    write_atomically(folder / REFERENCE, lambda temporary: save_file(tensors, temporary))
+
+
+def load_reference(folder: Path) -> FeatureMoments:
+    """Read what `save_reference` wrote.
+
+    Raises:
+        UserError: the file is missing, or is not the one that was made.
+    """
+    check_output(folder / REFERENCE)
+    tensors = load_file(folder / REFERENCE)
+    return FeatureMoments(tensors["mean"], tensors["covariance"], int(tensors["n"]) or None)
+
+
+def kept_features_of(
     root: Path,
+    made: Path,
+    features: Features,
     dataset: Dataset,
     dataset_config: Mapping[str, Any],
-    settings: FeatureSettings,
+    most: int,
     trainer: MakeTrainer,
 ) -> Path:
-    """The folder of the extractor, trained now unless it lies there already."""
-    config = {"dataset": dict(dataset_config), "features": asdict(settings)}
-    folder = root / f"classifier-{fingerprint(config, {})}"
+    """The folder of reference images' features, for metrics that need each; computed now unless it lies there.
+
+    Args:
+        root: the folder of all features.
+        made: the folder of the extractor, whose name says what it is.
+        features: the extractor.
+        dataset: the data.
+        dataset_config: what it was built from.
+        most: how many images at most, spread evenly over the split.
+        trainer: makes the trainer.
+    """
+    config = {"features": made.name, "dataset": dict(dataset_config), "split": features.split, "most": most}
+    folder = root / f"kept-{fingerprint(config, {})}"
     with Run(folder, config) as run:
         if not run.complete:
-            pl.seed_everything(settings.seed, verbose=False)
-            images, labels = checked_images(dataset, "train"), dataset.labels("train")
-            if settings.batch_size > len(images):
-                raise UserError(
-                    f"features.batch_size is {settings.batch_size}, but {dataset.name} has {len(images)} training "
-                    "images."
-                )
-            classifier = _classifier(dataset, settings, int(labels.max()) + 1)
-            module = ClassifierModule(
-                classifier,
-                images,
-                labels,
-                learning_rate=settings.learning_rate,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
-            )
-            made = trainer(
-                default_root_dir=folder,
-                logger=False,
-                enable_checkpointing=False,
-                max_epochs=settings.epochs,
-                callbacks=[Progress("classifier")],
-            )
-            made.fit(module)
-            classifier = classifier.cpu().eval()
-            with torch.inference_mode():
-                moments = FeatureMoments.of(classifier.features(images))
-            save_weights(folder / EXTRACTOR, classifier)
-            tensors = {"mean": moments.mean, "covariance": moments.covariance, "n": torch.tensor(moments.n)}
-            write_atomically(folder / REFERENCE, lambda temporary: save_file(tensors, temporary))
-            test = checked_images(dataset, "test")
-            facts = {
-                "config": classifier.config,
-                "accuracy": accuracy(classifier, test, dataset.labels("test")),
-                "n_test": len(test),
-            }
-            device = str(made.strategy.root_device)
-            run.finish(network_calls=0, device=device, seed=settings.seed, facts=facts)
+            images = checked_images(dataset, features.split)
+            n = min(most, len(images))
+            chosen = torch.arange(n) * len(images) // n
+            module = RealFeatures(features.extractor, images, chosen)
+            working = judging_trainer(in_float32(trainer), folder, f"features of {features.split}")
+            kept = {"features": torch.cat(predict_rows(working, module, module.blocks))}
+            write_atomically(folder / KEPT, lambda temporary: save_file(kept, temporary))
+            run.finish(network_calls=0, device=str(working.strategy.root_device), seed=None, facts={"n": n})
     return folder
 
 
-def load_features(folder: Path) -> Features:
-    """Read what `features_of` made.
-
-    Raises:
-        UserError: a file is missing, or is not the one that was made.
-    """
-    for name in (EXTRACTOR, REFERENCE):
-        check_output(folder / name)
-    facts = read_record(folder)["facts"]
-    classifier = Classifier(**facts["config"])
-    load_weights(folder / EXTRACTOR, classifier)
-    tensors = load_file(folder / REFERENCE)
-    reference = FeatureMoments(tensors["mean"], tensors["covariance"], int(tensors["n"]))
-    return Features(classifier.eval(), reference, facts["accuracy"], facts["n_test"])
+def load_kept_features(folder: Path) -> Tensor:
+    """Float32 [n, d], what `kept_features_of` made."""
+    check_output(folder / KEPT)
+    return load_file(folder / KEPT)["features"]
 
 
-def _classifier(dataset: Dataset, settings: FeatureSettings, num_classes: int) -> Classifier:
-    channels, size, _ = dataset.shape
-    return Classifier(
-        in_channels=channels,
-        image_size=size,
-        num_classes=num_classes,
-        width=settings.width,
-        num_features=settings.num_features,
+def judging_trainer(trainer: MakeTrainer, folder: Path, description: str) -> pl.Trainer:
+    """A trainer that judges; `description` stands before its progress bar."""
+    return trainer(
+        default_root_dir=folder, logger=False, enable_checkpointing=False, callbacks=[Progress(description)]
     )
+
+
+def in_float32(trainer: MakeTrainer) -> MakeTrainer:
+    """What makes the same trainers in float32: every run has the same judge, whatever its own precision."""
+    return partial(trainer, precision=FLOAT32)

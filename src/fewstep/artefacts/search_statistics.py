@@ -8,15 +8,16 @@ begins again and ends with the same bits.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 
 from fewstep.artefacts.identity import Identity
 from fewstep.artefacts.statistics import (
     FILE,
+    NO_SETTINGS,
     MakeTrainer,
     StatisticsSettings,
     estimator_class,
@@ -25,7 +26,7 @@ from fewstep.artefacts.statistics import (
     load_statistics,
     statistics_trainer,
 )
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, Images, checked_images, checked_labels, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.modules.statistics import StatisticsModule, measured_rows
@@ -37,6 +38,7 @@ from fewstep.statistics.denoising_error import KIND
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
+from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 
@@ -112,11 +114,16 @@ def needs_of(settings: StatisticsSettings) -> Needs:
 
 
 def search_statistics_identity(
-    kind: str, weights: Path, dataset_config: Mapping[str, Any], settings: StatisticsSettings, purpose: Purpose
+    kind: str,
+    weights: Path,
+    dataset_config: Mapping[str, Any],
+    settings: StatisticsSettings,
+    purpose: Purpose,
+    arithmetic: Mapping[str, Any],
 ) -> Identity:
     """What names the statistics that `search_statistics_of` computes from the same arguments."""
     purpose = purpose.reading(kind)
-    config = identity_of(kind, dataset_config, settings) | {
+    config = identity_of(kind, dataset_config, settings, arithmetic) | {
         "timesteps": settings.timesteps,
         "regret": needs_of(settings).regret,
         "standard_error": needs_of(settings).standard_error,
@@ -136,6 +143,7 @@ def search_statistics_of(
     settings: StatisticsSettings,
     trainer: MakeTrainer,
     purpose: Purpose,
+    arithmetic: Mapping[str, Any] = NO_SETTINGS,
 ) -> Path:
     """The path of the statistics file of a kind for a purpose, computed now unless it lies there already.
 
@@ -148,13 +156,14 @@ def search_statistics_of(
         settings: with `auto` timesteps, images or both.
         trainer: makes the trainer that the network runs on.
         purpose: what the statistics are for; objectives that do not read this kind alone have no say.
+        arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
 
     Raises:
         UserError: images are `auto` and no objective is in bits/dim.
     """
     check_images_setting(kind, settings, purpose)
     purpose = purpose.reading(kind)
-    identity = search_statistics_identity(kind, weights, dataset_config, settings, purpose)
+    identity = search_statistics_identity(kind, weights, dataset_config, settings, purpose, arithmetic)
     folder = identity.folder(root)
     with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
@@ -194,24 +203,29 @@ def search_statistics_of(
 def _measuring(
     kind: str,
     dataset: Dataset,
-    images: Tensor,
+    images: Images,
     settings: StatisticsSettings,
     denoiser: Denoiser,
     trainer: pl.Trainer,
 ) -> Callable[[Sequence[int], range], DenoisingError]:
     """What measures a kind at given grid indices, on the images of given numbers, on the trainer's devices."""
+    labels = checked_labels(dataset, settings.split, denoiser.num_classes)
+    make = partial(
+        estimator_class(kind),
+        split=settings.split,
+        levels=dataset.levels,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        noise=settings.noise,
+    )
 
     def measure(indices: Sequence[int], numbers: range) -> DenoisingError:
         """Statistics of images `numbers` at `indices`, one network call per image and timestep."""
-        estimator = estimator_class(kind)(
-            images[numbers.start : numbers.stop],
-            None,
-            split=settings.split,
-            levels=dataset.levels,
+        estimator = estimator_of(
+            make,
+            part_of(images, numbers.start, numbers.stop),
+            None if labels is None else labels[numbers.start : numbers.stop],
             indices=indices,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            noise=settings.noise,
             first=numbers.start,
             extensible=settings.images == "auto",
         )

@@ -4,23 +4,27 @@ import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 
 from fewstep.artefacts.identity import Identity
 from fewstep.calls import ABOUT, Calls
-from fewstep.data.base import Dataset, check_split, checked_images
+from fewstep.data.base import Dataset, check_split, checked_images, checked_labels, part_of
 from fewstep.errors import UserError
 from fewstep.modules.progress import Progress
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
 from fewstep.run import Run
 from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
+from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 FILE = "statistics.safetensors"
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 MakeTrainer = Callable[..., pl.Trainer]
 
 
@@ -117,7 +121,12 @@ def statistics_trainer(trainer: MakeTrainer, folder: Path, settings: StatisticsS
     )
 
 
-def identity_of(kind: str, dataset_config: Mapping[str, Any], settings: StatisticsSettings) -> dict[str, Any]:
+def identity_of(
+    kind: str,
+    dataset_config: Mapping[str, Any],
+    settings: StatisticsSettings,
+    arithmetic: Mapping[str, Any],
+) -> dict[str, Any]:
     """What names statistics of any kind; what else does is added to it."""
     return {
         "kind": kind,
@@ -126,12 +135,18 @@ def identity_of(kind: str, dataset_config: Mapping[str, Any], settings: Statisti
         "images": settings.images,
         "seed": settings.seed,
         "noise": settings.noise,
+        "trainer": dict(arithmetic),
     }
+
+
+def takes_whole_split(kind: str) -> bool:
+    """Whether a kind, one of no network call, takes all images that there are."""
+    return bool(getattr(estimator_class(kind), "whole_split", False))
 
 
 def settings_of(kind: str, settings: StatisticsSettings) -> StatisticsSettings:
     """What a kind is estimated on: its own split, and all of it, where it says so."""
-    if getattr(estimator_class(kind), "whole_split", False):  # a kind of no network call, which takes all there is
+    if takes_whole_split(kind):
         settings = replace(settings, images=None, seed=0, noise="common")
     return replace(settings, split=split_of(kind, settings.split))
 
@@ -143,10 +158,12 @@ def statistics_identity(
     settings: StatisticsSettings,
     indices: Sequence[int] | None,
     fitted: Path | None,
+    arithmetic: Mapping[str, Any],
 ) -> Identity:
     """What names the statistics that `statistics_of` computes from the same arguments."""
     settings = settings_of(kind, settings)
-    config = identity_of(kind, dataset_config, settings)
+    arithmetic = NO_SETTINGS if takes_whole_split(kind) else arithmetic
+    config = identity_of(kind, dataset_config, settings, arithmetic)
     config["indices"] = "all" if indices is None else list(indices)
     inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
     if fitted is not None:
@@ -163,6 +180,7 @@ def statistics_of(
     settings: StatisticsSettings,
     trainer: MakeTrainer,
     *,
+    arithmetic: Mapping[str, Any] = NO_SETTINGS,
     indices: Sequence[int] | None = None,
     fitted: Path | None = None,
 ) -> Path:
@@ -176,27 +194,31 @@ def statistics_of(
         dataset_config: what it was built from, part of the artefact's name.
         settings: split, images, seed.
         trainer: makes the trainer that the network runs on.
+        arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
         indices: grid indices; None for the whole grid.
         fitted: the statistics file of the split that `optimal` variances are fitted on; None for these images.
     """
-    identity = statistics_identity(kind, weights, dataset_config, settings, indices, fitted)
+    identity = statistics_identity(kind, weights, dataset_config, settings, indices, fitted, arithmetic)
     folder, settings = identity.folder(root), settings_of(kind, settings)
     with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
             denoiser = load_model(weights)
             assert settings.images != "auto"  # fewstep.artefacts.search_statistics finds the number
-            images = checked_images(dataset, settings.split)[: settings.images]
-            estimator = estimator_class(kind)(
-                images,
-                None,
+            images = part_of(checked_images(dataset, settings.split), 0, settings.images)
+            labels = checked_labels(dataset, settings.split, denoiser.num_classes)
+            labels = None if labels is None else labels[: settings.images]
+            make = partial(
+                estimator_class(kind),
                 split=settings.split,
                 levels=dataset.levels,
-                indices=range(1, denoiser.process.T + 1) if indices is None else indices,
                 seed=settings.seed,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
                 fitted=None if fitted is None else load_statistics(kind)(fitted),
             )
+            where = range(1, denoiser.process.T + 1) if indices is None else indices
+            measured_by = partial(estimator_of, make) if grows(kind) else make
+            estimator = measured_by(images, labels, indices=where)
             made = statistics_trainer(trainer, folder, settings)
             measured = measured_rows(made, StatisticsModule(denoiser, estimator))
             statistics = estimator.collect(denoiser.process, measured)

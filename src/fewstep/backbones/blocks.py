@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -127,14 +128,14 @@ class Upsample(nn.Module):
 class GroupNorm(nn.GroupNorm):
     """Normalisation in min(num_groups, channels // 4) groups, computed in float32 or better."""
 
-    def __init__(self, num_groups: int, channels: int) -> None:
+    def __init__(self, num_groups: int, channels: int, eps: float = 1e-5) -> None:
         groups = min(num_groups, channels // 4)
         if groups < 1 or channels % groups:
             raise UserError(
                 f"num_groups={num_groups} does not fit a layer of {channels} channels: "
                 f"min(num_groups, channels // 4) = {groups} must be at least 1 and divide the channels"
             )
-        super().__init__(groups, channels)
+        super().__init__(groups, channels, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [B, C, H, W]; the result has its dtype."""
@@ -143,6 +144,25 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(
             x.dtype
         )
+
+
+def check_input(name: str, config: Mapping[str, Any], x: Tensor, times: Tensor, label: Tensor | None) -> None:
+    """Raise UserError unless a network that is called `name` takes the images, times and labels."""
+    channels, size, classes = (config[key] for key in ("in_channels", "image_size", "num_classes"))
+    if x.ndim != 4 or x.shape[1:] != (channels, size, size):
+        raise UserError(
+            f"the {name} got images of shape {list(x.shape)}; it takes [B, {channels}, {size}, {size}]"
+        )
+    if times.shape != x.shape[:1]:
+        raise UserError(
+            f"the {name} got timesteps of shape {list(times.shape)}; it takes [{len(x)}], one per image"
+        )
+    if classes is None and label is not None:
+        raise UserError(f"the {name} got labels, but it is unconditional (num_classes is None): leave them out")
+    if classes is not None and label is None:
+        raise UserError(f"the {name} got no labels; it is conditional and takes one of {classes} for each image")
+    if label is not None and label.shape != x.shape[:1]:
+        raise UserError(f"the {name} got labels of shape {list(label.shape)}; it takes [{len(x)}], one per image")
 
 
 def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:

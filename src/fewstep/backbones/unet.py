@@ -21,6 +21,7 @@ from fewstep.backbones.blocks import (
     GroupNorm,
     ResBlock,
     Upsample,
+    check_input,
     timestep_embedding,
     zero,
 )
@@ -57,6 +58,7 @@ class UNet(nn.Module):
 
     Attributes:
         config: the arguments, sequences as lists; UNet(**config) has the same structure.
+        num_classes: number of labels, of which it takes one with every image; None for an unconditional network.
 
     Raises:
         UserError: the sizes do not fit each other.
@@ -86,6 +88,7 @@ class UNet(nn.Module):
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.config: dict[str, Any] = config
+        self.num_classes = num_classes
         _check(config)
         embedding = 4 * model_channels
         self.time_embed = nn.Sequential(
@@ -109,7 +112,7 @@ class UNet(nn.Module):
         Raises:
             UserError: a shape is wrong, or a label is missing or not wanted.
         """
-        self._check_input(x, timesteps, label)
+        check_input("UNet", self.config, x, timesteps, label)
         dtype = next(self.parameters()).dtype
         at_least_float32 = torch.promote_types(dtype, torch.float32)
         waves = timestep_embedding(timesteps.to(at_least_float32), self.config["model_channels"])
@@ -175,25 +178,6 @@ class UNet(nn.Module):
         if self.config["resblock_updown"]:
             return self._residual(width, width, layer(width, convolves=False))
         return layer(width, convolves=self.config["conv_resample"])
-
-    def _check_input(self, x: Tensor, timesteps: Tensor, label: Tensor | None) -> None:
-        channels, size, classes = (self.config[name] for name in ("in_channels", "image_size", "num_classes"))
-        if x.ndim != 4 or x.shape[1:] != (channels, size, size):
-            raise UserError(
-                f"the UNet got images of shape {list(x.shape)}; it takes [B, {channels}, {size}, {size}]"
-            )
-        if timesteps.shape != x.shape[:1]:
-            raise UserError(
-                f"the UNet got timesteps of shape {list(timesteps.shape)}; it takes [{len(x)}], one per image"
-            )
-        if classes is None and label is not None:
-            raise UserError("the UNet got labels, but it is unconditional (num_classes is None): leave them out")
-        if classes is not None and label is None:
-            raise UserError(f"the UNet got no labels; it is conditional and takes one of {classes} for each image")
-        if label is not None and label.shape != x.shape[:1]:
-            raise UserError(
-                f"the UNet got labels of shape {list(label.shape)}; it takes [{len(x)}], one per image"
-            )
 
 
 def _check(config: dict[str, Any]) -> None:

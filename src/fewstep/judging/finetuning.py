@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fewstep.calls import AT_MOST, Calls
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, checked_images, checked_labels, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.losses.base import Loss
-from fewstep.modules.training import ValidationError
+from fewstep.modules.training import BATCH, ValidationError
 from fewstep.results import Result
 from fewstep.schedule import Schedule
 from fewstep.time_distribution import OnSchedule
@@ -28,7 +28,14 @@ def times_between(schedule: Schedule) -> Tensor:
     return schedule.process.grid[torch.tensor([i for i in between if i > 0], dtype=torch.int64)]
 
 
-def series_of(schedule: Schedule, drawn: OnSchedule, loss: Loss, dataset: Dataset, seed: int) -> Series:
+def series_of(
+    schedule: Schedule,
+    drawn: OnSchedule,
+    loss: Loss,
+    dataset: Dataset,
+    seed: int,
+    num_classes: int | None = None,
+) -> Series:
     """What measures the errors on images of both splits, at the chosen timesteps and, if there are any, off them.
 
     Args:
@@ -37,16 +44,19 @@ def series_of(schedule: Schedule, drawn: OnSchedule, loss: Loss, dataset: Datase
         loss: what an error is.
         dataset: validation images, and as many training images.
         seed: of the noise.
+        num_classes: of a class-conditional model, which is told the images' labels.
     """
-    validation = checked_images(dataset, "validation")
-    training = checked_images(dataset, "train")[: len(validation)]
+    n = len(checked_images(dataset, "validation"))
+    images = {word: part_of(checked_images(dataset, split), 0, n) for word, split in SPLITS.items()}
+    labels = {word: checked_labels(dataset, split, num_classes) for word, split in SPLITS.items()}
+    labels = {word: None if of_split is None else of_split[:n] for word, of_split in labels.items()}
     places: dict[str, tuple[Tensor, Tensor | None, Tensor | None]] = {
         "on": (schedule.times[1:], schedule.times, drawn.probabilities),
         "off": (times_between(schedule), None, None),
     }
     return {
-        (word, where): ValidationError(images, times, seed, loss, path, probabilities)
-        for word, images in (("validation", validation), ("training", training))
+        (word, where): ValidationError(images[word], times, seed, loss, path, probabilities, labels[word])
+        for word in SPLITS
         for where, (times, path, probabilities) in places.items()
         if len(times)
     }
@@ -62,11 +72,12 @@ def validation_calls(steps: int, validations: int, validation: int, training: in
         training: and how many for training, of which no more are measured.
     """
     per_model = validation + min(validation, training)
-    return Calls((validations * validation + 3 * per_model) * 2 * steps, batch=validation, mark=AT_MOST)
+    images = validations * validation + 3 * per_model
+    return Calls(images * 2 * steps, batch=min(BATCH, validation), mark=AT_MOST)
 
 
 def denoising_errors(series: Series, denoiser: Denoiser, device: torch.device) -> Errors:
-    """The errors of a denoiser, image by image; their noise is the same at every call."""
+    """The errors of a denoiser, image by image, in float32; their noise is the same at every call."""
     denoiser = denoiser.to(device).eval()
     with torch.inference_mode():
         return {key: errors.per_image(denoiser, device) for key, errors in series.items()}

@@ -1,10 +1,9 @@
-"""A schedule's samples judged: their Fréchet distance, with real images as a floor, and where few steps end."""
+"""A schedule's samples judged: Fréchet distance and other metrics, real images as a floor, where few steps end."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fewstep.artefacts.features import Features
@@ -13,8 +12,10 @@ from fewstep.denoiser import Denoiser
 from fewstep.judging.settings import Judge
 from fewstep.metrics.fine_step_distance import FineStepDistance
 from fewstep.metrics.frechet import FrechetDistance
+from fewstep.metrics.kept_features import KeptFeatures
+from fewstep.modules.features import RealFeatures
 from fewstep.modules.sampling import SamplingModule
-from fewstep.modules.sharing import row_loader
+from fewstep.modules.sharing import update_metrics
 from fewstep.results import Result
 from fewstep.schedule import Schedule
 
@@ -28,19 +29,20 @@ def sample_rows(
     labels: Mapping[str, Any],
     fine_images: Tensor | None = None,
 ) -> list[Result]:
-    """The Fréchet distance of the samples of one seed, with its jackknife standard error.
+    """The Fréchet distance of the samples of one seed, with its jackknife standard error, and other metrics.
 
     With `fine_images` [n, C, H, W], what many steps make of the first n noises, also `distance_pixels` and
     `distance_features`: how far the samples lie from them (fewstep.metrics.fine_step_distance), mean and standard
     error over the n images.
     """
     distance = FrechetDistance(judge.features.reference)
+    others = judge.kept_metrics(judge.settings.samples)
     module = SamplingModule(
         denoiser,
         judge.solvers[solver],
         schedule,
         judge.features.extractor,
-        distance,
+        [distance, *others],
         n_images=judge.settings.samples,
         batch_size=judge.settings.batch_size,
         seed=seed,
@@ -49,8 +51,7 @@ def sample_rows(
         fine_images=fine_images,
     )
     description = f"{solver}, {schedule.steps} steps, seed {seed}"
-    judge.trainer(description).test(module, row_loader(module.blocks), verbose=False)
-    value, standard_error = distance.compute()
+    update_metrics(judge.trainer(description), module, module.blocks)
     of = dict(labels) | {
         "steps": schedule.steps,
         "nfe": module.nfe,
@@ -58,15 +59,28 @@ def sample_rows(
         "variance": judge.solvers[solver].variance,
         "sample_seed": seed,
     }
-    frechet = Result(
-        **of,
-        metric=judge.metric,
-        value=value,
-        standard_error=None if math.isnan(standard_error) else standard_error,
-        n_images=judge.settings.samples,
-        split="train",
-    )
-    return [frechet, *_comparison_rows(module.compared, of)]
+    judged = _quality_rows(judge.features, distance, others, judge.settings.samples, of)
+    return [*judged, *_comparison_rows(module.compared, of)]
+
+
+def _quality_rows(
+    features: Features, distance: FrechetDistance, others: Sequence[KeptFeatures], n: int, of: Mapping[str, Any]
+) -> list[Result]:
+    """`fid_<features>`, and a row for each measure of the other metrics; n is the number of images judged."""
+    measures = {"fid": distance.compute()}
+    for metric in others:
+        measures |= metric.compute()
+    return [
+        Result(
+            **of,
+            metric=f"{name}_{features.name}",
+            value=value,
+            standard_error=None if math.isnan(standard_error) else standard_error,
+            n_images=n,
+            split=features.split,
+        )
+        for name, (value, standard_error) in measures.items()
+    ]
 
 
 def _comparison_rows(compared: FineStepDistance | None, of: Mapping[str, Any]) -> list[Result]:
@@ -80,19 +94,29 @@ def _comparison_rows(compared: FineStepDistance | None, of: Mapping[str, Any]) -
     ]
 
 
-def floor_row(dataset: Dataset, features: Features, metric: str, labels: Mapping[str, Any]) -> Result:
-    """Real test images against the reference, as if they were samples; it falls with n, so it is no bound."""
-    images = checked_images(dataset, "test")
-    distance = FrechetDistance(features.reference, sync_on_compute=False)  # every device holds all images here
-    with torch.inference_mode():
-        distance.update(features.extractor.features(images), torch.arange(len(images)))
-    value, standard_error = distance.compute()
-    return Result(
-        dataset=labels["dataset"],
-        schedule_optimizer="data",
-        metric=metric,
-        value=value,
-        standard_error=standard_error,
-        n_images=len(images),
-        split="train",
-    )
+def floor_rows(judge: Judge, dataset: Dataset, labels: Mapping[str, Any]) -> list[Result]:
+    """Real images against the reference, as if they were samples; a distance falls with n, so it is no bound.
+
+    They are those of the test split; where that is the reference, of validation.
+    """
+    features = judge.features
+    images = checked_images(dataset, "test" if features.split != "test" else "validation")
+    distance, others = FrechetDistance(features.reference), judge.kept_metrics(len(images))
+    module = RealFeatures(features.extractor, images, metrics=[distance, *others])
+    update_metrics(judge.trainer("real images"), module, module.blocks)
+    of = {"dataset": labels["dataset"], "schedule_optimizer": "data"}
+    return _quality_rows(features, distance, others, len(images), of)
+
+
+def feature_rows(features: Features, labels: Mapping[str, Any]) -> list[Result]:
+    """What is known of the judge: `feature_accuracy` on test images, and how many `reference_images`."""
+    rows = []
+    if features.accuracy is not None and features.n_test is not None:
+        accuracy, n = features.accuracy, features.n_test
+        error = (accuracy * (1 - accuracy) / n) ** 0.5
+        of_test = {"dataset": labels["dataset"], "n_images": n, "split": "test"}
+        rows.append(Result(**of_test, metric="feature_accuracy", value=accuracy, standard_error=error))
+    if features.reference.n is not None:
+        of = {"dataset": labels["dataset"], "n_images": features.reference.n, "split": features.split}
+        rows.append(Result(**of, metric="reference_images", value=features.reference.n))
+    return rows

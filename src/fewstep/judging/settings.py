@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from fewstep.artefacts.features import Features
 from fewstep.data.base import check_split
 from fewstep.decoders import DECODERS
+from fewstep.discovery import find
 from fewstep.errors import UserError
+from fewstep.metrics.kept_features import KeptFeatures
 from fewstep.noise import check_seed
 from fewstep.sampling import ROWS
 from fewstep.solvers.base import Solver
@@ -33,6 +36,8 @@ class Evaluation:
         compared: how many of the first seed's samples are compared, image by image, with what `fine_steps` steps
             of the untuned model make of the same noise, where the solver adds none; None or 0 for none.
         fine_steps: of that, by DDIM on the `log_snr` rule; at least as many as the largest K.
+        sample_metrics: what is measured of the samples besides the Fréchet distance, by the name of a class in
+            fewstep.metrics: `kid`, `precision_recall`. The features of all samples are kept for it.
     """
 
     split: str = "test"
@@ -46,6 +51,7 @@ class Evaluation:
     pictured: int = 10
     compared: int | None = None
     fine_steps: int = 160
+    sample_metrics: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_split(self.split, "evaluation.split")
@@ -65,6 +71,12 @@ class Evaluation:
         ):
             if not entries or len(set(entries)) < len(entries):
                 raise UserError(f"evaluation.{name} is {list(entries)}, but must name at least one, each once.")
+        for name in self.sample_metrics:
+            fewest = find("metrics", name).fewest
+            if self.samples < fewest:
+                raise UserError(f"evaluation.samples is {self.samples}, but {name} needs at least {fewest}.")
+        if len(set(self.sample_metrics)) < len(self.sample_metrics):
+            raise UserError(f"evaluation.sample_metrics is {list(self.sample_metrics)}, but names each once.")
         if self.images is not None and self.images < 2:
             raise UserError(f"A standard error needs at least 2 images; evaluation.images is {self.images}.")
         if self.samples < 2 or min(self.batch_size, self.pictured) < 1:
@@ -91,7 +103,7 @@ class Judge:
         settings: what is measured.
         solvers: name → solver.
         features: the extractor and the reference of the Fréchet distance.
-        metric: its column value, such as fid_digits.
+        kept_features: [n, d] of real images, what other metrics of samples compare with; None without them.
         shape: (C, H, W).
         levels: grey levels.
         trainer: makes a trainer for sampling, given what stands before its progress bar.
@@ -100,7 +112,11 @@ class Judge:
     settings: Evaluation
     solvers: Mapping[str, Solver]
     features: Features
-    metric: str
     shape: tuple[int, int, int]
     levels: int
     trainer: Callable[[str], pl.Trainer]
+    kept_features: Tensor | None = None
+
+    def kept_metrics(self, n_images: int) -> list[KeptFeatures]:
+        """The metrics besides the Fréchet distance, for so many images."""
+        return [find("metrics", name)(self.kept_features, n_images) for name in self.settings.sample_metrics]

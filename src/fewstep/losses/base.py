@@ -27,7 +27,7 @@ class Loss(Protocol):
         """The loss of every image, [B].
 
         Args:
-            denoiser: called once, on x_t.
+            denoiser: called once, on x_t; where it takes labels, it has been given those of x0.
             x0: images [B, C, H, W].
             s: float64 [B], the lower neighbour of each t among the times in use; 0 below the first.
             t: float64 [B].

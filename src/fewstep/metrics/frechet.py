@@ -1,6 +1,7 @@
 """The Fréchet distance between Gaussians fitted to features (Heusel et al. 2017), with a standard error."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,11 +14,11 @@ BLOCKS = 10
 
 @dataclass(frozen=True)
 class FeatureMoments:
-    """Mean [d] and covariance [d, d] of the features of n images, float64."""
+    """Mean [d] and covariance [d, d] of the features of n images, float64; n is None where nobody stated it."""
 
     mean: Tensor
     covariance: Tensor
-    n: int
+    n: int | None
 
     @classmethod
     def of(cls, features: Tensor) -> "FeatureMoments":
@@ -25,25 +26,30 @@ class FeatureMoments:
         features = features.to(torch.float64)
         return cls(features.mean(0), torch.cov(features.T), len(features))
 
-
-def frechet_distance(a: FeatureMoments, b: FeatureMoments) -> float:
-    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), through symmetric eigenvalue problems alone."""
-    root = _symmetric_root(a.covariance)
-    cross = torch.linalg.eigvalsh(root @ b.covariance @ root).clamp(min=0).sqrt().sum()
-    trace = a.covariance.trace() + b.covariance.trace() - 2 * cross
-    return ((a.mean - b.mean).square().sum() + trace).item()
+    @cached_property
+    def root(self) -> Tensor:
+        """Σ^½, symmetric; computed once, so that many distances to one reference cost little more than one."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def _symmetric_root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+def frechet_distance(a: FeatureMoments, reference: FeatureMoments) -> float:
+    """‖μ − μ_r‖² + tr(Σ + Σ_r − 2 (Σ_r^½ Σ Σ_r^½)^½), through symmetric eigenvalue problems alone.
+
+    The trace of the root is that of Heusel et al.'s (Σ Σ_r)^½, so that the two may change places.
+    """
+    root = reference.root
+    cross = torch.linalg.eigvalsh(root @ a.covariance @ root).clamp(min=0).sqrt().sum()
+    trace = a.covariance.trace() + reference.covariance.trace() - 2 * cross
+    return ((a.mean - reference.mean).square().sum() + trace).item()
 
 
 class FrechetDistance(Metric):
     """The Fréchet distance of images' features to a reference, over any number of devices.
 
     Keeps the sums of ten blocks of images (index mod 10), so that a jackknife over blocks gives the standard
-    error. The error is that of these images; the reference's own is not in it.
+    error. The error is that of these images; the reference's own is not in it. The sums take 10 d² float64:
+    0.34 GB for d = 2048.
 
     Args:
         reference: the moments of the reference's features.

@@ -36,11 +36,11 @@ class FittingSettings(Protocol):
     def validate_every(self) -> int: ...
 
 
-def check_fitting(settings: FittingSettings, section: str) -> None:
+def check_fitting(settings: FittingSettings, section: str, fewest_iterations: int = 1) -> None:
     """Raise a UserError unless the settings of a section of the configuration can be fitted with."""
-    for name in ("iterations", "batch_size", "validate_every"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"{section}.{name} is {getattr(settings, name)}, but must be at least 1.")
+    for name, least in (("iterations", fewest_iterations), ("batch_size", 1), ("validate_every", 1)):
+        if getattr(settings, name) < least:
+            raise UserError(f"{section}.{name} is {getattr(settings, name)}, but must be at least {least}.")
     if settings.warmup < 0:
         raise UserError(f"{section}.warmup is {settings.warmup}, but must be at least 0.")
     if not 0 < settings.learning_rate < math.inf:

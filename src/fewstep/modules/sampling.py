@@ -1,19 +1,21 @@
 """Sampling and its judgement on the trainer's devices: blocks of indices are shared out."""
 
+from collections.abc import Sequence
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from fewstep.denoiser import Denoiser
 from fewstep.metrics.fine_step_distance import FineStepDistance
-from fewstep.metrics.frechet import FrechetDistance
 from fewstep.sampling import ROWS, sample, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.base import Solver
 
 
 class SamplingModule(pl.LightningModule):
-    """Samples blocks of indices and adds their features to a Fréchet distance, through `trainer.test`.
+    """Samples blocks of indices and adds their features to metrics, through `trainer.test`.
 
     Where there are outputs of many steps from the same noise, the first samples are compared with them too, as the
     solver returns them: rounding to grey levels would hide small distances.
@@ -23,12 +25,12 @@ class SamplingModule(pl.LightningModule):
         solver: the solver, fitted where it needs to be.
         schedule: the schedule.
         extractor: has `features(images) -> [B, d]`.
-        distance: the metric.
+        metrics: each has `update(features, indices)`.
         n_images: how many samples.
         batch_size: indices per row of work, rounded up to whole blocks of ROWS; no number depends on it.
         seed: of the noise.
         shape: (C, H, W).
-        levels: grey levels that samples are rounded to before the Fréchet distance judges them.
+        levels: grey levels that samples are rounded to before they are judged.
         fine_images: [n, C, H, W], what many steps make of the first n ≤ n_images noises; None for no comparison.
 
     Attributes:
@@ -42,7 +44,7 @@ class SamplingModule(pl.LightningModule):
         solver: Solver,
         schedule: Schedule,
         extractor: nn.Module,
-        distance: FrechetDistance,
+        metrics: Sequence[Metric],
         *,
         n_images: int,
         batch_size: int,
@@ -54,7 +56,8 @@ class SamplingModule(pl.LightningModule):
         super().__init__()
         self.fine_images = fine_images
         self.compared = None if fine_images is None else FineStepDistance(len(fine_images))
-        self.denoiser, self.extractor, self.distance = denoiser, extractor, distance
+        self.denoiser, self.extractor = denoiser, extractor
+        self.metrics: Sequence[Metric] = nn.ModuleList(metrics)  # type: ignore[assignment]
         self.solver, self.schedule = solver, schedule
         self.n_images, self.batch_size, self.seed, self.shape, self.levels = (
             n_images,
@@ -82,8 +85,9 @@ class SamplingModule(pl.LightningModule):
             before = self.denoiser.calls
             images = sample(self.denoiser, self.solver, self.schedule, indices, self.seed, self.shape)
             self.nfe = self.denoiser.calls - before
-            rounded = to_grey_levels(images, self.levels)
-            self.distance.update(self._features(rounded), torch.tensor(indices, device=self.device))
+            features = self._features(to_grey_levels(images, self.levels))
+            for metric in self.metrics:
+                metric.update(features, torch.tensor(indices, device=self.device))
             self._compare(images, indices)
 
     def _compare(self, images: Tensor, indices: range) -> None:
@@ -96,7 +100,9 @@ class SamplingModule(pl.LightningModule):
             self.compared.update(mine, self._features(mine), fine, self._features(fine), of_known)
 
     def _features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.extractor.features(images.to(self.device))  # type: ignore[operator]
+        # The judge is the same whatever precision the network runs in.
+        with torch.autocast(self.device.type, enabled=False):
+            features: Tensor = self.extractor.features(images.to(self.device))  # type: ignore[operator]
         return features
 
 

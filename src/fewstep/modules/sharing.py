@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch.distributed
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+from torchmetrics import Metric
 
 
 class Shard(Sampler[int]):
@@ -35,13 +36,25 @@ def row_loader(n: int) -> DataLoader[int]:
 
 def predict_rows(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> list[Any]:
     """`module.predict_step(row)` for rows 0 … n − 1 on the trainer's devices, in order, on every rank."""
-    mine = trainer.predict(module, row_loader(n), return_predictions=True)
-    assert mine is not None
+    module.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer rows than devices
+    mine = trainer.predict(module, row_loader(n), return_predictions=True) or []
     if world() == 1:
         return list(mine)
     shards: list[list[Any]] = [[] for _ in range(world())]
     torch.distributed.all_gather_object(shards, mine)
     return [shards[row % world()][row // world()] for row in range(n)]
+
+
+def update_metrics(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> None:
+    """`module.test_step(row)` for rows 0 … n − 1 on the trainer's devices; its metrics stay there, to be computed.
+
+    Lightning takes a module back to the CPU, where some backends cannot add up what the devices hold.
+    """
+    module.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer rows than devices
+    trainer.test(module, row_loader(n), verbose=False)
+    for part in module.modules():
+        if isinstance(part, Metric):
+            part.to(trainer.strategy.root_device)
 
 
 def gathered(mine: Tensor, n: int) -> Tensor:

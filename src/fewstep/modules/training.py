@@ -12,16 +12,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
+from fewstep.data.base import Images
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
 from fewstep.modules.sharing import gathered, rank, world
-from fewstep.noise import Noise
+from fewstep.noise import InitialNoise
 from fewstep.time_distribution import TimeDistribution
 
-Batch = tuple[Tensor, Tensor, Tensor]  # x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W]
+# x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W] and, for a class-conditional model, labels
+Batch = tuple[Tensor, ...]
 SIMPLE: Loss = SimpleLoss()
+BATCH = 256  # validation images per network call
 
 
 class TrainingBatches(IterableDataset[Batch]):
@@ -36,14 +39,24 @@ class TrainingBatches(IterableDataset[Batch]):
         times: the distribution that the quantiles are of.
         batch_size: over all devices together.
         seed: of permutations, quantiles and noise.
+        labels: int64 [N] where the model is class-conditional.
 
     Attributes:
         first: the iteration to begin at; the module sets it when a checkpoint is loaded.
     """
 
-    def __init__(self, images: Tensor, times: TimeDistribution, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        times: TimeDistribution,
+        batch_size: int,
+        seed: int,
+        labels: Tensor | None = None,
+    ) -> None:
         self.images, self.times, self.batch_size, self.seed = images, times, batch_size, seed
+        self.labels = labels
         self.first = 0
+        self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
     def __iter__(self) -> Iterator[Batch]:
         iteration = self.first
@@ -60,16 +73,19 @@ class TrainingBatches(IterableDataset[Batch]):
         strata = torch.from_numpy(random.permutation(self.batch_size))
         quantiles = (strata.double() + random.random()) / self.batch_size  # in float32 it may round to 1
         mine = slice(rank(), None, world())
-        return self.images[rows][mine], quantiles[mine], noise[mine]
+        label = () if self.labels is None else (self.labels[rows[mine]],)
+        return self.images[rows[mine]], quantiles[mine], noise[mine], *label
 
     def _rows(self, iteration: int) -> Tensor:
         n = len(self.images)
         positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
         rows = np.empty(self.batch_size, dtype=np.int64)
         for epoch in np.unique(positions // n):
-            permutation = np.random.default_rng([self.seed, int(epoch)]).permutation(n)
+            if epoch != self._epoch:  # kept from batch to batch, as a large set's takes longer than a batch
+                self._epoch = int(epoch)
+                self._permutation = np.random.default_rng([self.seed, self._epoch]).permutation(n)
             inside = positions // n == epoch
-            rows[inside] = permutation[positions[inside] % n]
+            rows[inside] = self._permutation[positions[inside] % n]
         return torch.from_numpy(rows)
 
 
@@ -85,31 +101,36 @@ class ValidationError:
             time, and a time counts as often as it has nodes between the time before it and itself. Without one
             every time counts once, with a neighbour of the grid.
         probabilities: [M], how much each time counts, where training does not draw the times alike.
+        labels: int64 [N] where the model is class-conditional.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         times: Tensor,
         seed: int,
         loss: Loss = SIMPLE,
         path: Tensor | None = None,
         probabilities: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> None:
-        self.images, self.times, self.loss, self.path = images.to(torch.float32), times, loss, path
-        self.probabilities = probabilities
-        self.noise = Noise(seed, range(len(images)), images.shape[1:])(0).to(torch.float32)
+        self.images, self.times, self.loss, self.path = images, times, loss, path
+        self.probabilities, self.labels = probabilities, labels
+        self.noise = InitialNoise(seed, range(len(images)), images.shape[1:])
 
     def per_image(self, denoiser: Denoiser, device: torch.device) -> Tensor:
         """The mean loss over times, by how much each counts; float64 [N], on the CPU."""
-        x0, noise = self.images.to(device), self.noise.to(device)
         path = denoiser.process.grid if self.path is None else self.path
         above = torch.searchsorted(path, self.times - 1e-9)  # the number of nodes below each time
         weights = self._weights(above)
-        total = torch.zeros(len(x0), dtype=torch.float64)
-        for s, t, weight in zip(path[above - 1], self.times, weights.tolist(), strict=True):
-            s, t = (time.expand(len(x0)).to(device) for time in (s, t))
-            total += weight * self.loss(denoiser, x0, s, t, noise, len(path) - 1).double().cpu()
+        total = torch.zeros(len(self.images), dtype=torch.float64)
+        for first in range(0, len(total), BATCH):
+            rows = slice(first, first + BATCH)
+            x0, noise = (part[rows].to(device, torch.float32) for part in (self.images, self.noise))
+            given = denoiser.given(None if self.labels is None else self.labels[rows].to(device))
+            for s, t, weight in zip(path[above - 1], self.times, weights.tolist(), strict=True):
+                s, t = (time.expand(len(x0)).to(device) for time in (s, t))
+                total[rows] += weight * self.loss(given, x0, s, t, noise, len(path) - 1).double().cpu()
         return total / weights.sum()
 
     def _weights(self, above: Tensor) -> Tensor:
@@ -196,12 +217,13 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch."""
-        x0, quantiles, noise = batch
+        x0, quantiles, noise, *label = batch
         # A resumed run must draw the dropout masks of an unbroken one.
         (seed,) = np.random.SeedSequence([self.batches.seed, self.global_step, rank()]).generate_state(1)
         torch.manual_seed(int(seed))
         drawn = self.times.draw(quantiles)
-        per_image = self.loss(self.denoiser, x0, drawn.s, drawn.t, noise, len(self.times.nodes) - 1)
+        denoiser = self.denoiser.given(*label)
+        per_image = self.loss(denoiser, x0, drawn.s, drawn.t, noise, len(self.times.nodes) - 1)
         loss = (drawn.weight.to(per_image.dtype) * per_image).mean()
         if not torch.isfinite(loss):
             raise UserError(
@@ -218,8 +240,17 @@ class TrainingModule(pl.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         iteration = self.global_step + 1
         decay = min(self.ema_decay, (1 + iteration) / (10 + iteration))
-        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self._set_decay(decay)
         self.averaged.update_parameters(self.denoiser)
+
+    def _set_decay(self, decay: float) -> None:
+        """The average is kept in float32: in half precision it would not move by a thousandth of a difference."""
+        types = [next(network.parameters()).dtype for network in (self.averaged, self.denoiser)]
+        if types[0] == types[1]:
+            self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        else:
+            self.averaged.multi_avg_fn = None
+            self.averaged.avg_fn = lambda average, weight, _: average.lerp(weight.to(average.dtype), 1 - decay)
 
     def validation_step(self, row: int, batch_idx: int) -> None:
         """The averaged weights' error at the chosen timesteps, and off them."""

@@ -65,6 +65,8 @@ class Objective(ABC):
     def loss(self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics) -> Tensor:
         """Monte Carlo estimate on images x0 and noise [B, …], a scalar, differentiable in `times` [K+1].
 
+        The denoiser is called on these B images in their order: where it takes labels, it has been given theirs.
+
         Raises:
             UserError: the objective has none.
         """

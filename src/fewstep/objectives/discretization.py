@@ -108,6 +108,11 @@ class Discretization(Objective):
 
         With λ = log-SNR, σ̄^p = e^{−pλ/2}, so that both forms are one exponential times −expm1(p (λ_t − λ_s)/2).
         """
+        if self.form == "eps" and process.zero_terminal_snr:
+            raise UserError(
+                f"The eps form of the discretization loss divides by the last noise level, which is infinite on "
+                f"{process!r}; take form=x0."
+            )
         end, half = _log_snr_at_end(process, levels), self.power / 2
         log_snr_s, log_snr_t = process.log_snr(s).clamp(max=end), process.log_snr(t).clamp(max=end)
         if self.form == "x0":

@@ -27,10 +27,12 @@ from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
+from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.statistics.covariance import KIND, MeasuredCovariance
 
 ROWS = 16  # of the table at a time, so that its temporaries stay in a core's cache
+INFINITE = 1e20  # stands for an infinite noise level, θ = π/2: of its steps every term but the largest vanishes
 INTERPOLATION_ERROR = 1e-8  # of a table, as a share of the weights' sum; in practice far less
 
 
@@ -57,21 +59,25 @@ class GaussianTransport(Objective):
         weights = c.square()
         if around is not None:
             around.require_process(process)
-            ratio = torch.exp(-_path_costs(process.noise_level(around.times), c))
+            ratio = torch.exp(-_path_costs(_noise_levels(process, around.times), c))
             weights = 2 * c.square() * (1 - ratio) * ratio
-        costs = _table(process.noise_level(process.grid), *_at_few_points(c, weights))
+        costs = _table(_noise_levels(process, process.grid), *_at_few_points(c, weights))
         return CostTable(process.grid, costs, self.unit)
 
     def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
         """The true value, float64 [1]; the schedule may lie off the grid."""
         measured = _measured(statistics)
         schedule.require_process(measured.process)
-        return _value(measured.process.noise_level(schedule.times), _standard_deviations(measured))[None]
+        return _value(_noise_levels(measured.process, schedule.times), _standard_deviations(measured))[None]
 
     def loss(self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics) -> Tensor:
         """The true value again, in closed form: no network call, and images and noise are not looked at."""
         c = _standard_deviations(_measured(statistics)).to(times.device)
-        return _value(denoiser.process.noise_level(times), c)
+        return _value(_noise_levels(denoiser.process, times), c)
+
+
+def _noise_levels(process: Process, times: Tensor) -> Tensor:
+    return process.noise_level(times).clamp(max=INFINITE)
 
 
 def _measured(statistics: Statistics) -> MeasuredCovariance:

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
+from fewstep.artefacts.precision import PrecisionFiles, precision_files_of
 from fewstep.decoders import DECODERS
 from fewstep.judging.objective_values import Configured, labelled
 from fewstep.pipeline.searching import Searches
@@ -38,7 +38,8 @@ class Evaluations:
         self.labels: dict[Path, str] = {}
 
     def check(self, process: Process) -> None:
-        """Raise a UserError unless the model's process has the steps that samples are compared with."""
+        """Raise a UserError unless samples can be judged, and compared with what so many steps make."""
+        self.shared.features.check(self.shared.dataset)
         if self.shared.evaluation.compared:
             check_fine_steps(self.shared.evaluation.fine_steps, max(self.config.steps), process)
 
@@ -81,9 +82,9 @@ class Evaluations:
         fitted = {kind: shared.fitted_statistics(kind, weights, schedules) for kind in kinds}
         judging = self._judging(weights, schedules)
         config = {
-            "evaluation": c.evaluation,
+            "evaluation": self._measured,
             "solver": c.solver,
-            "features": asdict(shared.features),
+            "features": shared.features.identity,
             "statistics": c.statistics,
             "weights": weights.name,
             "schedules": {
@@ -123,6 +124,11 @@ class Evaluations:
         judge, seed = self.shared.judge, self.config.seed
         evaluate(folder, config, subject, judge, fitted, judging, seed, untuned, fine)
 
+    @property
+    def _measured(self) -> dict[str, Any]:
+        """The settings of what is measured; with no further metrics, as runs were named before there were any."""
+        return {key: value for key, value in self.config.evaluation.items() if key != "sample_metrics" or value}
+
     @cached_property
     def _fine_step_outputs(self) -> Path | None:
         """What many steps of the untuned model make of the first seed's noise; None for no comparison."""
@@ -140,6 +146,22 @@ class Evaluations:
         log.info("fine steps  %s", root)
         return fine_step_outputs_of(
             root, shared.weights, shared.dataset, settings, shared.arithmetic, shared.trainer
+        )
+
+    @property
+    def _precision_files(self) -> PrecisionFiles | None:
+        """What tells what the trainer's precision changes; None for float32."""
+        files = self.make_precision_files(self.shared.root / "statistics")
+        for path in () if files is None else (files.lower, files.full):
+            self.shared.charge("evaluate", None, path.parent)
+        return files
+
+    def make_precision_files(self, root: Path) -> PrecisionFiles | None:
+        """The statistics in float32 and in the run's precision, where that is another."""
+        shared = self.shared
+        return precision_files_of(
+            *(root, shared.weights, shared.dataset, self.config.dataset),
+            *(shared.statistics, shared.trainer, shared.arithmetic),
         )
 
     @cached_property
@@ -217,15 +239,15 @@ class Evaluations:
         fitted = shared.search_statistics(KIND, shared.weights)[0]
         judging = self._judging(shared.weights, None) if whole else {}
         config = {
-            "evaluation": c.evaluation,
-            "features": asdict(shared.features),
+            "evaluation": self._measured,
+            "features": shared.features.identity,
             "statistics": c.statistics,
             "weights": shared.weights.name,
         } | shared.chosen
         folder = shared.folder("evaluate", "reference", config)
         labels = shared.labels() | {"finetuned": False}
         log.info("evaluate    %s", folder)
-        self.evaluate_reference(folder, config, fitted, judging, labels)
+        self.evaluate_reference(folder, config, fitted, judging, labels, self._precision_files)
         return folder
 
     def evaluate_reference(
@@ -235,7 +257,8 @@ class Evaluations:
         fitted: Path,
         judging: Mapping[str, Path],
         labels: Mapping[str, Any],
+        precision: PrecisionFiles | None,
     ) -> None:
         """What all are compared with; the results go into a folder."""
-        shared = self.shared
-        evaluate_reference(folder, config, shared.judge, shared.dataset, fitted, judging, labels, self.config.seed)
+        judge, dataset, seed = self.shared.judge, self.shared.dataset, self.config.seed
+        evaluate_reference(folder, config, judge, dataset, fitted, judging, labels, seed, precision)

@@ -14,6 +14,8 @@ from fewstep.objectives.base import Objective
 from fewstep.search.base import Search
 from fewstep.shared import Shared
 from fewstep.stages.search import schedule_file, search
+from fewstep.statistics.covariance import KIND as COVARIANCE
+from fewstep.statistics.covariance import check_dimensions
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Searches:
                 self._check_split(name, kind)
             for kind in objective.needs if objective else ():
                 check_images_setting(kind, self.shared.statistics, self.shared.purpose)
+                if kind == COVARIANCE:
+                    check_dimensions(self.shared.dataset.shape)
 
     def _check_split(self, name: str, kind: str) -> None:
         """Raise a UserError where a search selects on a split of its own that searches or judges as well."""

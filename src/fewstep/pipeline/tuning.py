@@ -1,6 +1,9 @@
 """Stage finetune in a run: a model for every schedule that is tuned for, and for every number of rounds.
 
-Round r searches the schedule of the XX"""
+Round r searches the schedule of the weights w_{r−1}, which for round 1 the run's own search has done, and trains
+w_{r−1} on it to w_r: two runs in folders of their own, so that what is there is skipped or resumed. A model of N
+rounds trains as long as one that is tuned once, an N-th of the iterations in each.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -8,6 +8,7 @@ from torch import nn
 
 from fewstep.config import Config
 from fewstep.denoiser import Denoiser
+from fewstep.modules.trainers import with_half_networks
 from fewstep.planning.network import Network
 from fewstep.run import fingerprint
 from fewstep.sampling import ROWS
@@ -53,7 +54,7 @@ class Networks:
             prepares: Trainable = self.build(trainable)
             assert isinstance(denoiser.backbone, nn.Module)
             prepares.prepare(denoiser.backbone)
-        make_trainer: Callable[..., pl.Trainer] = self.build(config.trainer)
+        make_trainer: Callable[..., pl.Trainer] = with_half_networks(self.build(config.trainer))
         trainer = make_trainer(logger=False, enable_checkpointing=False)
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
         on_device = precision.convert_module(denoiser.to(device)).eval()

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.artefacts.fine_steps import FILE, FineSteps, fine_steps_identity
+from fewstep.artefacts.precision import PrecisionFiles, few_statistics, in_float32
 from fewstep.calls import Calls
 from fewstep.config import Config
 from fewstep.judging.finetuning import validation_calls
 from fewstep.judging.objective_values import Configured
 from fewstep.modules.fitting import fitting_calls, validations
+from fewstep.modules.trainers import FLOAT32, precision_of
 from fewstep.objectives.base import Objective
 from fewstep.pipeline.evaluating import Evaluations
 from fewstep.pipeline.pipeline import Pipeline
@@ -23,6 +25,7 @@ from fewstep.stages.evaluate import Subject, evaluation_calls
 from fewstep.stages.finetune import Finetuning, drawn_evenly
 from fewstep.stages.rounds import PhaseFiles
 from fewstep.stages.search import schedule_file
+from fewstep.statistics.denoising_error import KIND
 
 
 class PlannedSearches(Searches):
@@ -125,6 +128,19 @@ class PlannedEvaluations(Evaluations):
         shared.plan("fine steps", folder, settings.calls)
         return folder / FILE
 
+    def make_precision_files(self, root: Path) -> PrecisionFiles | None:
+        """Count the statistics in either precision."""
+        shared = self.shared
+        precision = precision_of(shared.arithmetic)
+        if precision == FLOAT32:
+            return None
+        few, indices = few_statistics(shared.statistics, shared.model.process)
+        lower, full = (
+            shared.count_statistics(KIND, shared.weights, few, indices, arithmetic)
+            for arithmetic in (shared.arithmetic, in_float32(shared.arithmetic))
+        )
+        return PrecisionFiles(precision, lower, full)
+
     def evaluate_objectives(
         self,
         folder: Path,
@@ -144,6 +160,7 @@ class PlannedEvaluations(Evaluations):
         fitted: Path,
         judging: Mapping[str, Path],
         labels: Mapping[str, Any],
+        precision: PrecisionFiles | None,
     ) -> None:
         """Count a run that calls no network."""
         self.shared.plan("evaluate", folder, Calls())

@@ -90,7 +90,8 @@ class PlannedShared(Shared):
         """Count the training of the model."""
         self.plan("pretrain", folder, self.pretraining.calls, trains=True)
         validation = self.pretraining.validation_calls(self.model.process.T, self.size("validation"))
-        self.plan("pretrain, validation", folder, validation, recorded=False)
+        if validation.total:
+            self.plan("pretrain, validation", folder, validation, recorded=False)
 
     def facts(self, folder: Path) -> Mapping[str, Any]:
         """What a run says of itself, or is expected to."""
@@ -103,7 +104,8 @@ class PlannedShared(Shared):
     def grow_statistics(self, kind: str, weights: Path, purpose: Purpose) -> Path:
         """Count the statistics that are measured as far as a search needs them: roughly, unless that is whole."""
         settings, T = self.statistics, self.model.process.T
-        identity = search_statistics_identity(kind, weights, self.config.dataset, settings, purpose)
+        dataset, arithmetic = self.config.dataset, self.arithmetic
+        identity = search_statistics_identity(kind, weights, dataset, settings, purpose, arithmetic)
         asked = TYPICAL_IMAGES if settings.images == "auto" else settings.images
         timesteps = expected_timesteps(T) if settings.timesteps == "auto" else T
         images = self._images(asked, settings.split)
@@ -128,7 +130,8 @@ class PlannedShared(Shared):
         settings, timesteps = settings_of(kind, settings), self.model.process.T
         known = schedules is None or all(path.is_file() for path in schedules)
         indices = visited(schedules) if known else None
-        identity = statistics_identity(kind, weights, self.config.dataset, settings, indices, fitted)
+        dataset, arithmetic = self.config.dataset, self.arithmetic
+        identity = statistics_identity(kind, weights, dataset, settings, indices, fitted, arithmetic)
         if indices is not None:
             timesteps = len(indices)
         elif schedules is not None:
@@ -142,6 +145,22 @@ class PlannedShared(Shared):
         if guessed and calls.total:
             calls = replace(calls, mark=ABOUT)
         folder = self.folder_of(self.root / "statistics", identity)
+        return self._statistics_file(folder, settings.split, weights, calls, images)
+
+    def count_statistics(
+        self,
+        kind: str,
+        weights: Path,
+        settings: StatisticsSettings,
+        indices: Sequence[int],
+        arithmetic: Mapping[str, Any],
+    ) -> Path:
+        """Count statistics at some grid indices; priced in the run's precision, whatever they are in."""
+        dataset = self.config.dataset
+        identity = statistics_identity(kind, weights, dataset, settings, indices, None, arithmetic)
+        images = self._images(settings.images, settings.split)
+        folder = self.folder_of(self.root / "statistics", identity)
+        calls = statistics_calls(kind, images, len(indices))
         return self._statistics_file(folder, settings.split, weights, calls, images)
 
     def _statistics_file(self, folder: Path, split: str, weights: Path, calls: Calls, images: int) -> Path:

@@ -7,6 +7,7 @@ from fewstep.report.cost_findings import cost_findings
 from fewstep.report.fid_findings import distance_findings, floor_findings, rank_findings
 from fewstep.report.finetuning_findings import finetuning_findings
 from fewstep.report.likelihood_findings import likelihood_findings
+from fewstep.report.precision_findings import precision_findings
 from fewstep.report.printing import count, listing, number, span
 from fewstep.report.rounds import rounds_findings
 from fewstep.report.rows import (
@@ -20,6 +21,7 @@ from fewstep.report.rows import (
 )
 from fewstep.report.statistics_findings import statistics_findings
 from fewstep.results import Result
+from fewstep.statistics.covariance import MOST_DIMENSIONS, UNCHECKED
 
 LARGEST_WIENER_RATIO = 1.05
 
@@ -42,6 +44,7 @@ def findings(rows: Sequence[Result]) -> list[Finding]:
         Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows), rows)),
         Finding("Search and fine-tuning in turn.", rounds_findings(rows)),
         Finding("Few network calls.", statistics_findings(rows)),
+        Finding("Precision.", precision_findings(rows)),
         Finding("Cost of the search.", cost_findings(rows)),
         Finding("Not shown.", limits(rows)),
     ]
@@ -81,7 +84,11 @@ def health_findings(rows: Sequence[Result]) -> list[str]:
     """Whether the network is anywhere worse than the linear (Wiener) denoiser, and what follows."""
     ratio = of_metric(rows, "wiener_ratio_max")
     if ratio is None:
-        return []
+        return [
+            f"The network’s health is not checked: the linear (Wiener) denoiser of images of {count([size])} "
+            f"dimensions needs their covariance, which is worked out up to {count([MOST_DIMENSIONS])} dimensions."
+            for size in sorted({round(row.value) for row in rows if row.metric == UNCHECKED})
+        ]
     worst = max(ratio.values.values())
     images = f" on {count(sorted(ratio.n_images))} images" if ratio.n_images else ""
     measured = (

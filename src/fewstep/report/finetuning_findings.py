@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.estimates import Change, Estimate, Line, Panel
+from fewstep.report.estimates import Change, Line, Panel
+from fewstep.report.finetuning_table import paired_change
 from fewstep.report.overfitting import PLACES, TunedRows, overfitting_clause, relative
 from fewstep.report.paired import PAIRED_SEEDS_FOR_A_CLAIM, paired_difference
 from fewstep.report.printing import BITS_DECIMALS, fid_decimals, listing, number, signed, span
@@ -123,21 +124,15 @@ def _bits_per_dim(some: Changes, rows: Sequence[Result]) -> str:
         if beyond
         else ("none beyond twice its standard error")
     )
-    paired = all(_paired(panel, change, rows) for panel, change in some)
+    paired = all(paired_change(panel, change, rows) for panel, change in some)
     how = "paired over images" if paired else "taken as unpaired, so cautious"
     split = some[0][0].split or "held-out"
     return f"bits/dim on {split} images changes by {listing(parts)}, {verdict} ({how})"
 
 
-def _paired(panel: Panel, change: Change, rows: Sequence[Result]) -> Estimate | None:
-    """The change in bits/dim as measured image by image."""
-    tuned = TunedRows(rows, change.line.optimizer, change.steps)
-    return tuned.of("bits_per_dim_change", panel.variance, panel.decoder)
-
-
 def _bits_error(panel: Panel, change: Change, rows: Sequence[Result]) -> float | None:
     """The standard error of a change in bits/dim: paired over images where it was measured so."""
-    paired = _paired(panel, change, rows)
+    paired = paired_change(panel, change, rows)
     return change.combined_error if paired is None else paired.standard_error
 
 

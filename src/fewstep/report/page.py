@@ -14,6 +14,8 @@ from fewstep.files import write_atomically
 from fewstep.report.estimates import Panel, finite
 from fewstep.report.failure_signatures import failure_signatures
 from fewstep.report.findings import Finding, findings
+from fewstep.report.fine_steps import fine_step_tables
+from fewstep.report.finetuning_table import finetuning_table
 from fewstep.report.methods import methods
 from fewstep.report.plots import fid_plot, likelihood_plot, nodes_plot
 from fewstep.report.printing import fid_decimals
@@ -29,8 +31,9 @@ from fewstep.report.rows import (
     read_rows,
     validation_panels,
 )
+from fewstep.report.sample_metrics import sample_metric_tables, sample_metrics
 from fewstep.report.style import Style, png, styles
-from fewstep.report.tables import Table, cost_table, fid_table, finetuning_table, likelihood_table
+from fewstep.report.tables import Table, cost_table, fid_table, likelihood_table
 from fewstep.report.terminal import rendered, terminal_table
 from fewstep.results import Result, read_results
 
@@ -103,7 +106,7 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
     distances = {metric: fid_panels(rows, metric) for metric in fid_metrics(rows)}
     fid_tables = {metric: _fid_tables(rows, panels, len(distances)) for metric, panels in distances.items()}
     every_distance = [panel for panels in distances.values() for panel in panels]
-    finetuning = finetuning_table([*validation_panels(rows), *bits, *every_distance])
+    finetuning = finetuning_table([*validation_panels(rows), *bits, *every_distance], rows)
     cost = cost_table(rows)
     nodes = node_log_snrs(rows)
     style = styles(optimizers(rows))
@@ -115,6 +118,8 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
     found = [
         Section("Bits/dim on few steps", [likelihood_table(panel) for panel in bits]),
         *(Section(f"Sample quality: {metric}", tables) for metric, tables in fid_tables.items()),
+        *(Section(f"Sample quality: {name}", sample_metric_tables(rows, name)) for name in sample_metrics(rows)),
+        Section("Distance to the same noise’s fine-step output", fine_step_tables(rows)),
         Section("Before and after fine-tuning", [finetuning] if finetuning else []),
         _rounds(rows, folder, style),
         Section("Against the number of steps, in pictures", pictures=plots),
@@ -127,9 +132,11 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
 
 
 def _fid_tables(rows: Sequence[Result], panels: Sequence[Panel], metrics: int) -> list[Table]:
-    """A table per solver; its caption holds the judging classifier's accuracy where that is beyond doubt."""
-    accuracy = of_metric(rows, "feature_accuracy") if metrics == 1 else None
-    return [fid_table(panel, accuracy, fid_decimals(panels)) for panel in panels if panel.untuned]
+    """A table per solver; what is known of the judge is in its caption where there is but one."""
+    accuracy, reference = (
+        of_metric(rows, name) if metrics == 1 else None for name in ("feature_accuracy", "reference_images")
+    )
+    return [fid_table(panel, accuracy, fid_decimals(panels), reference) for panel in panels if panel.untuned]
 
 
 def _plots(

@@ -15,6 +15,7 @@ VARIANCES = ("optimal", "posterior", "beta", "learned")
 SOLVERS = ("ddim", "heun", "dpmpp_2m", "ancestral")
 FULL_GRID = "full"
 REAL_DATA = "data"
+TUNED = " (tuned)"
 
 
 def read_rows(results: pd.DataFrame) -> list[Result]:
@@ -140,6 +141,17 @@ def changes(panel: Panel) -> list[Change]:
         for line, by_k in panel.tuned.items()
         for k, after in by_k.items()
     ]
+
+
+def by_name(rows: Sequence[Result]) -> dict[str, dict[int, Estimate]]:
+    """Rows of one metric by their optimizers' names, those of tuned models last and with `(tuned)`, and by K."""
+    found: dict[str, dict[int, Estimate]] = {}
+    order = optimizers(rows)
+    for row in sorted(rows, key=lambda row: (bool(row.finetuned), _rank(row, order))):
+        if row.steps is not None:
+            name = f"{row.schedule_optimizer}{TUNED if row.finetuned else ''}"
+            found.setdefault(name, {}).setdefault(row.steps, Estimate()).add(row)
+    return found
 
 
 def of_metric(rows: Sequence[Result], metric: str) -> Estimate | None:

@@ -1,29 +1,23 @@
-"""The page's tables: bits/dim, Fréchet distances, before and after fine-tuning, cost."""
+"""The page's tables: bits/dim, Fréchet distances, cost."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fewstep.report.estimates import Change, Estimate, Panel
+from fewstep.report.estimates import Estimate, Panel
 from fewstep.report.printing import (
     BITS_DECIMALS,
     NOTHING,
     count,
-    fid_decimals,
     number,
     percent,
-    signed,
     span,
     with_error,
 )
-from fewstep.report.rows import changes, distinct, optimizers
+from fewstep.report.rows import distinct, optimizers
 from fewstep.results import Result
 
 STAGES = ("pretrain", "features", "statistics", "search", "finetune", "evaluate")
-VALIDATION = {
-    "validation_error_on_schedule": "denoising error at the schedule’s timesteps",
-    "validation_error_off_schedule": "denoising error midway between them",
-}
 
 
 class Cell(NamedTuple):
@@ -81,21 +75,24 @@ def _bits(estimate: Estimate, best: str | None = None) -> Cell:
     return Cell(text, "" if error is None else number(error, BITS_DECIMALS), bold=text == best)
 
 
-def fid_table(panel: Panel, accuracy: Estimate | None, decimals: int) -> Table:
+def fid_table(
+    panel: Panel, accuracy: Estimate | None, decimals: int, reference_images: Estimate | None = None
+) -> Table:
     """A Fréchet distance under one solver: schedule optimizers × K, mean and every seed, and the floor."""
     steps = _steps(panel)
     rows = [
-        [Cell(line.label), *(_fid(by_k[k], decimals) if k in by_k else Cell(NOTHING) for k in steps)]
+        [Cell(line.label), *(fid_cell(by_k[k], decimals) if k in by_k else Cell(NOTHING) for k in steps)]
         for line, by_k in panel.untuned.items()
     ]
     if panel.reference and steps:
         name = Cell("floor: real images", detail=f"n = {count(sorted(panel.reference.n_images))}")
-        rows.append([name, _fid(panel.reference, decimals)._replace(colspan=len(steps))])
+        rows.append([name, fid_cell(panel.reference, decimals)._replace(colspan=len(steps))])
     heads = [f"K = {k}" + (f" ({panel.nfe[k]} calls)" if panel.nfe.get(k, k) != k else "") for k in steps]
-    return Table(_fid_caption(panel, accuracy), ["schedule optimizer", *heads], rows)
+    return Table(_fid_caption(panel, accuracy, reference_images), ["schedule optimizer", *heads], rows)
 
 
-def _fid(estimate: Estimate, decimals: int) -> Cell:
+def fid_cell(estimate: Estimate, decimals: int) -> Cell:
+    """A Fréchet distance: the mean over its seeds, and what every seed says."""
     mean = number(estimate.mean, decimals)
     values, errors = list(estimate.values.values()), list(estimate.errors.values())
     known = [error for error in errors if error is not None]
@@ -108,79 +105,25 @@ def _fid(estimate: Estimate, decimals: int) -> Cell:
     return Cell(mean, detail=f"{span(values, decimals)} over {len(values)} runs{errors_of}")
 
 
-def _fid_caption(panel: Panel, accuracy: Estimate | None) -> str:
+def _fid_caption(panel: Panel, accuracy: Estimate | None, reference_images: Estimate | None) -> str:
     judged = ""
     if accuracy is not None:
         on = f" on {count(sorted(accuracy.n_images))} images" if accuracy.n_images else ""
         judged = f" (test accuracy {percent(accuracy)}{on})"
+    reference = f"the {panel.split or 'unstated'} split"
+    if reference_images is not None:
+        reference = f"{count(sorted(reference_images.n_images))} images of {reference}"
     training = distinct(str(seed) for seed, _ in panel.seeds if seed is not None)
     sampling = distinct(str(seed) for _, seed in panel.seeds if seed is not None)
     return (
         f"{panel.metric} with the {panel.solver or 'unstated'} solver"
         + (f", {panel.variance} variance" if panel.variance else "")
         + f". Fréchet distance on the features of the {panel.metric.removeprefix('fid_')} network{judged}: "
-        + f"{count(panel.n_images)} samples a run against the {panel.split or 'unstated'} split"
+        + f"{count(panel.n_images)} samples a run against {reference}"
         + (f", sampling seeds {', '.join(sampling)}" if sampling else "")
         + (f", training seeds {', '.join(training)}" if len(training) > 1 else "")
         + ". Large: mean over the seeds; small: each seed ± its jackknife standard error."
     )
-
-
-def finetuning_table(panels: Sequence[Panel]) -> Table | None:
-    """Every quantity measured before and after fine-tuning; `None` where no row is fine-tuned."""
-    rows = []
-    for panel in panels:
-        for change in changes(panel):
-            schedule = f"{change.line.label}, K = {change.steps}"
-            rows.append([Cell(_quantity(panel)), Cell(schedule), *_before_after(panel, change)])
-    if not rows:
-        return None
-    caption = (
-        "The model before and after fine-tuning on the schedule’s own timesteps. Likelihoods ± standard error, "
-        "that of the difference as if the two were independent; distances are means over seeds, "
-        "small: each seed’s difference. Lower is better throughout."
-    )
-    return Table(caption, ["quantity", "schedule", "before", "after", "after − before"], rows, headings=2)
-
-
-def _quantity(panel: Panel) -> str:
-    name = {"bits_per_dim": "bits/dim", **VALIDATION}.get(panel.metric, panel.metric)
-    kinds = [panel.solver, f"{panel.variance} variance" if panel.variance else None, panel.split]
-    if panel.metric.startswith("fid_"):
-        kinds[2] = None
-    return ", ".join([name, *(kind for kind in kinds if kind)])
-
-
-def _before_after(panel: Panel, change: Change) -> list[Cell]:
-    is_fid = panel.metric.startswith("fid_")
-    decimals = BITS_DECIMALS
-    if is_fid:
-        decimals = fid_decimals([panel])
-    elif panel.metric in VALIDATION:
-        decimals = _decimals_for(change.after.mean)
-    cell = _fid if is_fid else _plain
-    differences = list(change.differences.values())
-    before = cell(change.before, decimals) if change.before else Cell(NOTHING)
-    difference = Cell(NOTHING)
-    if change.before and differences:
-        mean = math.fsum(differences) / len(differences)
-        detail, error = "", None if is_fid else change.combined_error
-        if is_fid and len(differences) == 2:
-            detail = " · ".join(signed(value, decimals) for value in differences)
-        elif is_fid and len(differences) > 2:
-            detail = f"{signed(min(differences), decimals)} to {signed(max(differences), decimals)}"
-        difference = Cell(signed(mean, decimals), "" if error is None else number(error, decimals), detail)
-    return [before, cell(change.after, decimals), difference]
-
-
-def _plain(estimate: Estimate, decimals: int) -> Cell:
-    error = estimate.standard_error
-    return Cell(number(estimate.mean, decimals), "" if error is None else number(error, decimals))
-
-
-def _decimals_for(value: float) -> int:
-    """Decimals that show four significant digits of a small number."""
-    return max(0, 3 - math.floor(math.log10(abs(value)))) if value else BITS_DECIMALS
 
 
 def cost_table(rows: Sequence[Result]) -> Table | None:

@@ -138,6 +138,9 @@ def noise_level_ends(process: Process, levels: int) -> tuple[float, float]:
 
 
 def positions_of_noise_levels(process: Process, noise_levels: Tensor) -> Tensor:
-    """Grid positions of noise levels σ/α, float64; what lies outside the process goes to its nearest end."""
-    smallest, largest = process.noise_level(process.grid[[1, -1]])
+    """Grid positions of noise levels σ/α, float64; what lies outside the process goes to its nearest end.
+
+    Any noise level is nearer to the last finite one than to an infinite one.
+    """
+    smallest, largest = process.noise_level(process.grid[[1, -2 if process.zero_terminal_snr else -1]])
     return process.time_of_log_snr(-2 * torch.log(noise_levels.clamp(smallest, largest))) * process.T

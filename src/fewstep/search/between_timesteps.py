@@ -98,5 +98,5 @@ def _slopes(denoiser: Denoiser, samples: Samples, n: int) -> tuple[float, float,
 
 
 def _error(denoiser: Denoiser, samples: Samples, t: Tensor) -> Tensor:
-    predicted = denoiser(denoiser.process.add_noise(samples.x0, t, samples.noise), t).x0
+    predicted = denoiser(denoiser.process.add_noise(samples.x0, t, samples.noise), t, samples.labels).x0
     return (samples.x0 - predicted).double().square().flatten(1).sum(1).mean()

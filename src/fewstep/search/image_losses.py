@@ -22,8 +22,8 @@ class _Recorder(nn.Module):
         self.backbone = backbone
         self.outputs: list[Tensor] = []
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        output = self.backbone(x, time)
+    def forward(self, x: Tensor, time: Tensor, *label: Tensor) -> Tensor:
+        output = self.backbone(x, time, *label)
         self.outputs.append(output)
         return output
 
@@ -44,10 +44,11 @@ def image_losses(
     """
     losses = []
     for first in range(0, len(samples), batch_size):
-        x0, noise = (part[first : first + batch_size] for part in (samples.x0, samples.noise))
+        batch = samples.rows(slice(first, first + batch_size))
+        x0, noise = batch.x0, batch.noise
         recorder = _Recorder(denoiser.backbone)
         recording = Denoiser(recorder, denoiser.process, denoiser.parameterisation)
-        objective.loss(recording, x0, times, noise, statistics)
+        objective.loss(recording.given(batch.labels), x0, times, noise, statistics)
         denoiser.calls += recording.calls
         denoiser.evaluations += recording.evaluations
         for b in range(len(x0)):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,8 +40,8 @@ class SampledLoss:
         device = next((parameter.device for parameter in denoiser.parameters()), torch.device("cpu"))
         self.objective, self.denoiser = objective, denoiser
         self.statistics = {kind: statistics[kind] for kind in objective.needs}
-        self.samples = _on(statistics[SAMPLES], device)
-        self.validation = _on(statistics[VALIDATION_SAMPLES], device)
+        self.samples: Samples = statistics[SAMPLES].to(device)
+        self.validation: Samples = statistics[VALIDATION_SAMPLES].to(device)
         if len(self.validation) < 2:
             raise UserError("The gradient search needs at least 2 validation images to state an error.")
         self.batch_size = min(batch_size, len(self.samples))
@@ -52,22 +51,24 @@ class SampledLoss:
     def minibatch(self, iteration: int) -> Samples:
         """The samples of an iteration."""
         numbers = torch.arange(self.batch_size, device=self._order.device) + iteration * self.batch_size
-        rows = self._order[numbers % len(self.samples)]
-        return replace(self.samples, x0=self.samples.x0[rows], noise=self.samples.noise[rows])
+        return self.samples.rows(self._order[numbers % len(self.samples)])
 
     def of_iteration(self, times: Tensor, iteration: int) -> Tensor:
         """The loss at `times` [K+1] on the minibatch of an iteration, differentiable."""
-        batch = self.minibatch(iteration)
-        return self.objective.loss(self.denoiser, batch.x0, times, batch.noise, self.statistics)
+        return self._loss(self.minibatch(iteration), times)
 
     @torch.no_grad()
     def of_validation(self, times: Tensor) -> float:
         """The mean loss of the validation samples at `times` [K+1]."""
         total, size = 0.0, self.batch_size * WITHOUT_SLOPE
         for first in range(0, len(self.validation), size):
-            x0, noise = (part[first : first + size] for part in (self.validation.x0, self.validation.noise))
-            total += len(x0) * self.objective.loss(self.denoiser, x0, times, noise, self.statistics).item()
+            batch = self.validation.rows(slice(first, first + size))
+            total += len(batch) * self._loss(batch, times).item()
         return total / len(self.validation)
+
+    def _loss(self, batch: Samples, times: Tensor) -> Tensor:
+        denoiser = self.denoiser.given(batch.labels)
+        return self.objective.loss(denoiser, batch.x0, times, batch.noise, self.statistics)
 
     def of_validation_images(self, times: Tensor) -> Tensor:
         """The loss of every validation sample at `times` [K+1], float64 [N]."""
@@ -87,7 +88,3 @@ def frozen(denoiser: Denoiser) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
-
-
-def _on(samples: Samples, device: torch.device) -> Samples:
-    return replace(samples, x0=samples.x0.to(device), noise=samples.noise.to(device))

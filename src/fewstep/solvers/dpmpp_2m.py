@@ -25,7 +25,8 @@ class Dpmpp2M(NothingToFit):
     the prediction extrapolated to the middle of the step. The first step has none before it and is first order,
     with D = x̂_0(x_t); once does not lower the order. The last one, to t = 0, takes D = x̂_0(x_t) too: λ and h are
     infinite there, nothing can be extrapolated over them, and e^{−h} = 0 leaves x_0 = D. So the state at t_1 is
-    second order, and one or two steps are DDIM's.
+    second order, and one or two steps are DDIM's. From an infinite noise level h is infinite too: e^{−h} = 0, and
+    the step after it extrapolates by 1/(2r) = 0, the limit of both.
     """
 
     name = "dpmpp_2m"

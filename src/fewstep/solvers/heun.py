@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from fewstep.denoiser import Denoiser
+from fewstep.errors import UserError
 from fewstep.noise import Noise
 from fewstep.schedule import Schedule
 from fewstep.solvers.base import NothingToFit, Step, initial_state
@@ -15,7 +16,8 @@ class Heun(NothingToFit):
 
     Karras et al. 2022, algorithm 1, written there for α = 1. A step (s, t) asks the network at t and, from where
     Euler's step arrives, at s. The slope at σ̄ = 0 is 0/0, so the last step is Euler's alone and returns x̂_0: K
-    steps are 2K − 1 network calls.
+    steps are 2K − 1 network calls. From an infinite noise level the trapezoid has no limit: it adds half the
+    step's length times the difference of two slopes, which does not vanish.
     """
 
     name = "heun"
@@ -31,9 +33,14 @@ class Heun(NothingToFit):
         """K steps, 2K − 1 network calls; the last step goes to t = 0 and returns x̂_0.
 
         Raises:
-            UserError: the schedule was made for another process.
+            UserError: the schedule was made for another process, or the process begins at an infinite noise level.
         """
         process, times = denoiser.process, schedule.times
+        if process.zero_terminal_snr:
+            raise UserError(
+                f"The heun solver cannot start at the infinite noise level of {process!r}; ddim, dpmpp_2m and "
+                "ancestral can."
+            )
         x = initial_state(denoiser, schedule, noise)
         for i in range(schedule.steps, 0, -1):
             s, t = times[i - 1], times[i]

@@ -6,24 +6,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.artefacts.fine_steps import load_fine_step_outputs
+from fewstep.artefacts.precision import PrecisionFiles
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.calls import Calls
 from fewstep.data.base import Dataset
 from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.files import write_atomically
-from fewstep.judging.frechet import floor_row, sample_rows
+from fewstep.judging.frechet import feature_rows, floor_rows, sample_rows
 from fewstep.judging.health import wiener_row
 from fewstep.judging.likelihood import Likelihood
+from fewstep.judging.precision import precision_row
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.judging.steps_within import steps_within_rows
+from fewstep.modules.sampling import SampledBlocks
+from fewstep.modules.sharing import predict_rows
 from fewstep.results import Result, write_results
 from fewstep.run import Run
-from fewstep.sampling import sample, sampling_calls, to_grey_levels
+from fewstep.sampling import sampling_calls, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.base import Solver, device_of, solver_calls
 from fewstep.statistics.denoising_error import DenoisingError
@@ -166,9 +171,10 @@ def _sampling_part(
         for number, seed in enumerate(judge.settings.sample_seeds):
             compared = fine_images if number == 0 else None
             rows += sample_rows(judge, denoiser, solver, schedule, seed, subject.labels, compared)
-        indices = range(judge.settings.pictured)
+        pictured = judge.settings.pictured
         seed = judge.settings.sample_seeds[0]
-        images = sample(denoiser, judge.solvers[solver], schedule, indices, seed, judge.shape)
+        module = SampledBlocks(denoiser, judge.solvers[solver], schedule, pictured, seed, judge.shape)
+        images = torch.cat(predict_rows(judge.trainer("pictured samples"), module, module.blocks))
         _save_samples(samples_file(folder, solver, K), to_grey_levels(images, judge.levels))
     return rows
 
@@ -203,38 +209,38 @@ def evaluate_reference(
     judging_statistics: Mapping[str, Path],
     labels: Mapping[str, Any],
     seed: int,
+    precision: PrecisionFiles | None = None,
 ) -> None:
-    """Write the `results.csv` of the full grid, of real images against real images, and of e(t) over Wiener's."""
+    """Write the `results.csv` of the full grid, of real images against real images, and of the network's health.
+
+    That is e(t) over Wiener's and, with `precision`, what the run's precision changes.
+    """
     inputs = {
         "fitted statistics": fitted_statistics,
         **{f"judging statistics, {decoder}": path for decoder, path in judging_statistics.items()},
     }
+    if precision is not None:
+        inputs |= {"in the run's precision": precision.lower, "in float32": precision.full}
     with Run(folder, config, inputs) as run:
         if run.complete:
             return
         fitted, judged = DenoisingError.load(fitted_statistics), _loaded(judging_statistics)
-        process = fitted.process
+        process, variances = fitted.process, judge.settings.variances
         everything = Schedule(process.grid, process)
         full = dict(labels) | {"schedule_optimizer": "full", "finetuned": False}
-        accuracy, n_test = judge.features.accuracy, judge.features.n_test
         rows = [
             Likelihood(variance, decoder, full).row(statistics, everything)
             for decoder, statistics in judged.items()
-            for variance in judge.settings.variances
+            for variance in variances
         ]
-        for variance in judge.settings.variances:
+        if precision is not None:
+            rows.append(precision_row(precision, variances[0], labels))
+        for variance in variances:
             rows += steps_within_rows(interpolated(fitted), variance, labels)
         rows += [
-            floor_row(dataset, judge.features, judge.metric, labels),
+            *floor_rows(judge, dataset, labels),
             wiener_row(dataset, fitted, labels),
-            Result(
-                dataset=labels["dataset"],
-                metric="feature_accuracy",
-                value=accuracy,
-                standard_error=(accuracy * (1 - accuracy) / n_test) ** 0.5,
-                n_images=n_test,
-                split="test",
-            ),
+            *feature_rows(judge.features, labels),
         ]
         write_results(folder / "results.csv", rows)
         run.finish(network_calls=0, device="cpu", seed=seed)

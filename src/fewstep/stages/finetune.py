@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fewstep.data.base import Dataset, checked_images
+from fewstep.data.base import Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.judging.finetuning import Errors, Series, count_rows, denoising_errors, error_rows, series_of
@@ -165,10 +165,11 @@ def finetune(
         denoiser, schedule = load_model(weights), Schedule.load(schedule_path)
         schedule.require_process(denoiser.process)
         times = _times(settings, schedule, objective, statistics, denoiser)
-        series = series_of(schedule, times, settings.loss, dataset, seed)
+        series = series_of(schedule, times, settings.loss, dataset, seed, denoiser.num_classes)
         n_parameters = sum(weight.numel() for weight in denoiser.parameters())
         settings.trainable.prepare(network_of(denoiser))
-        batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed)
+        classes = checked_labels(dataset, "train", denoiser.num_classes)
+        batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed, classes)
         module = _module(denoiser, batches, series, settings)
         best, made = _fit(module, settings, trainer, folder, logging)
         outcome = _outcome(module, best, series, settings.trainable, weights, made.strategy.root_device)

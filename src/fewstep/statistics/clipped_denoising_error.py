@@ -11,7 +11,7 @@ from fewstep.likelihood import discretised_gaussian_nats
 from fewstep.process import Process
 from fewstep.statistics.denoising_error import DenoisingErrorEstimator
 from fewstep.statistics.image_sums import DenoisingError
-from fewstep.statistics.pair_decoder import collect_pair_decoder, ends, interpolate
+from fewstep.statistics.pair_decoder import at_once, collect_pair_decoder, ends, interpolate
 
 KIND = "clipped_denoising_error"
 
@@ -43,10 +43,11 @@ class ClippedDenoisingErrorEstimator(DenoisingErrorEstimator):
                 count, -1
             )
 
-        of_process = interpolate(partial(nats, fraction=None), low, high)
+        most = at_once(x0)
+        of_process = interpolate(partial(nats, fraction=None), low, high, most)
         if prediction.fraction is None:
             return of_process, None
-        return of_process, interpolate(partial(nats, fraction=prediction.fraction.flatten(1)), low, high)
+        return of_process, interpolate(partial(nats, fraction=prediction.fraction.flatten(1)), low, high, most)
 
     def collect(self, process: Process, measured: Any) -> DenoisingError:
         """The statistics from what `measure` returned for rows 0 … len − 1, in order."""

@@ -4,6 +4,7 @@ The Wiener denoiser is the best linear one; a network whose e(t) is above its er
 than a linear filter, and misleads every objective.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewstep.data.base import Images, blocks
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.process import Process
 from fewstep.statistics.storage import Sizes, read_statistics, write_statistics
 
 KIND = "covariance"
+UNCHECKED = "wiener_unchecked_dimensions"  # the metric that tells of images beyond the next number
+MOST_DIMENSIONS = 4096  # above, a matrix of eigenvectors and what finds them take gigabytes, and many minutes
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,18 @@ class DataCovariance:
     eigenvectors: Tensor
 
     @classmethod
-    def of(cls, images: Tensor) -> "DataCovariance":
-        """The covariance of images [N, C, H, W], divided by N − 1."""
-        flat = images.to(torch.float64).flatten(1)
-        eigenvalues, eigenvectors = torch.linalg.eigh(torch.cov(flat.T))
-        return cls(flat.mean(0), eigenvalues.clamp(min=0), eigenvectors)
+    def of(cls, images: Images) -> "DataCovariance":
+        """The covariance of images [N, C, H, W], divided by N − 1.
 
-    def wiener_error(self, images: Tensor, noise: Tensor, noise_levels: Tensor) -> Tensor:
+        Raises:
+            UserError: more than `MOST_DIMENSIONS` dimensions.
+        """
+        check_dimensions(images.shape[1:])
+        mean, covariance = _moments(images)
+        eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
+        return cls(mean, eigenvalues.clamp(min=0), eigenvectors)
+
+    def wiener_error(self, images: Images, noise: Images, noise_levels: Tensor) -> Tensor:
         """E‖x_0 − x̂_0‖² of the Wiener denoiser on these very images and noises, float64 [M], one per level.
 
         In the covariance's basis x̂_0 − μ = g (a + σ̄ b), g = c²/(c² + σ̄²), for x_0 − μ = a and noise b; the sums
@@ -44,15 +53,43 @@ class DataCovariance:
         Args:
             images: [N, C, H, W].
             noise: of the same shape.
-            noise_levels: float64 [M].
+            noise_levels: float64 [M]; +∞ is the mean of the images as x̂_0.
         """
-        a = (images.to(torch.float64).flatten(1) - self.mean) @ self.eigenvectors
-        b = noise.to(torch.float64).flatten(1) @ self.eigenvectors
-        aa, ab, bb = (a * a).mean(0), (a * b).mean(0), (b * b).mean(0)
+        sums = torch.zeros(3, len(self.mean), dtype=torch.float64)
+        for rows in blocks(images):
+            a = (images[rows].to(torch.float64).flatten(1) - self.mean) @ self.eigenvectors
+            b = noise[rows].to(torch.float64).flatten(1) @ self.eigenvectors
+            sums += torch.stack([(a * a).sum(0), (a * b).sum(0), (b * b).sum(0)])
+        aa, ab, bb = sums / len(images)
         levels = noise_levels[:, None]
         gain = self.eigenvalues / (self.eigenvalues + levels.square())
-        kept = gain * levels
+        kept = torch.where(levels == math.inf, 0.0, gain * levels)
         return ((1 - gain).square() * aa - 2 * (1 - gain) * kept * ab + kept.square() * bb).sum(1)
+
+
+def _moments(images: Images) -> tuple[Tensor, Tensor]:
+    """Mean [D] and covariance [D, D] of images, float64; of several blocks by sums about the first one's mean."""
+    first, *others = blocks(images)
+    flat = images[first].to(torch.float64).flatten(1)
+    if not others:
+        return flat.mean(0), torch.cov(flat.T)
+    near = flat.mean(0)
+    total, products = torch.zeros_like(near), torch.zeros(len(near), len(near), dtype=torch.float64)
+    for rows in (first, *others):
+        centred = images[rows].to(torch.float64).flatten(1) - near
+        total += centred.sum(0)
+        products.addmm_(centred.T, centred)
+    n = len(images)
+    return near + total / n, (products - torch.outer(total, total) / n) / (n - 1)
+
+
+def check_dimensions(shape: Sequence[int]) -> None:
+    """Raise a UserError unless the covariance of images of a shape (C, H, W) can be had."""
+    if math.prod(shape) > MOST_DIMENSIONS:
+        raise UserError(
+            f"The data's covariance takes images of at most {MOST_DIMENSIONS} dimensions; of shape "
+            f"{list(shape)} they have {math.prod(shape)}. Leave out what needs it, such as gaussian_transport."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +133,19 @@ class CovarianceEstimator:
     It wants all images of the split: they cost no network call, and fewer images than dimensions span too little.
 
     Args:
-        images: [N, C, H, W], N at least 2.
+        images: [N, C, H, W], N at least 2, read block by block.
         split: the split that they are of.
         labels, levels, indices, seed, batch_size, noise, fitted: what kinds that call a network are told; unused.
 
     Raises:
-        UserError: fewer than 2 images.
+        UserError: fewer than 2 images, or more than `MOST_DIMENSIONS` dimensions.
     """
 
     whole_split = True
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor | None = None,
         *,
         split: str,
@@ -121,7 +158,8 @@ class CovarianceEstimator:
     ) -> None:
         if len(images) < 2:
             raise UserError(f"A covariance needs at least 2 images; given were {len(images)}.")
-        self.images = images.cpu()
+        check_dimensions(images.shape[1:])
+        self.images = images.cpu() if isinstance(images, Tensor) else images
         self.split = split
 
     @staticmethod

@@ -19,6 +19,7 @@ from torch import Tensor
 from fewstep.chebyshev import coefficients, evaluate, points, points_for_exponentials
 from fewstep.errors import UserError
 from fewstep.process import Process
+from fewstep.statistics.pair_decoder import at_once
 
 BOUND = 1e-6  # relative, of every KL
 
@@ -94,11 +95,15 @@ def measure_fraction_sums(process: Process, t: Tensor, residual: Tensor, fractio
             "its variance head is not trained."
         ) from None
     centre, delta = (low + high) / 2, ((points(n) + 1) / 2 * length).to(residual.device)
-    decay = torch.expm1(-delta[:, None, None] * fraction)  # [n, images, D]
-    P = (decay.sum(2) + delta[:, None] * fraction.sum(1)) / delta[:, None].square()
-    P[0] = 0.5 * fraction.square().sum(1)
     squared = residual.square()
-    H = (decay * squared).sum(2) + squared.sum(1)
+    first_order, of_squares = [], []
+    for some in delta.split(at_once(residual)):
+        decay = torch.expm1(-some[:, None, None] * fraction)  # [≤ n, images, D]
+        first_order.append(decay.sum(2))
+        of_squares.append((decay * squared).sum(2))
+    P = (torch.cat(first_order) + delta[:, None] * fraction.sum(1)) / delta[:, None].square()
+    P[0] = 0.5 * fraction.square().sum(1)
+    H = torch.cat(of_squares) + squared.sum(1)
     values = torch.exp(centre * delta)[:, None, None] * torch.stack([P, H], dim=1)
     return centre, coefficients(values)
 

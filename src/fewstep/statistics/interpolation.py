@@ -91,7 +91,7 @@ class _Interpolation:
     def __init__(self, process: Process, indices: Tensor) -> None:
         self.rows = indices - indices[0]
         whole = torch.arange(int(indices[0]), int(indices[-1]) + 1)
-        position = -process.log_snr(process.grid[whole])
+        position = -process.log_snr_axis()[whole - 1]
         self._nodes, self._position = position[self.rows], position
         self.below = (torch.searchsorted(indices, whole, right=True) - 1).clamp(max=len(indices) - 2)
         left, right = self._nodes[self.below], self._nodes[self.below + 1]

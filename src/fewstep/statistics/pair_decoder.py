@@ -16,6 +16,7 @@ from fewstep.process import Process
 from fewstep.variance import LearnedVariance
 
 BOUND = 1e-6  # relative, of the term
+BYTES = 2**26  # of images in float64, repeated for some of a polynomial's points at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,13 @@ def ends(process: Process, first: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(has_pair, low, end), torch.where(has_pair, high, end)
 
 
-def interpolate(nats: Callable[[Tensor], Tensor], low: float, high: float) -> Tensor:
-    """Chebyshev coefficients [n, images] of `nats` (λ [m] → [m, images]) on [low, high].
+def at_once(images: Tensor) -> int:
+    """For how many points at a time images are repeated, so that memory does not depend on the points' number."""
+    return max(1, BYTES // (8 * images.numel()))
+
+
+def interpolate(nats: Callable[[Tensor], Tensor], low: float, high: float, most: int = 2 * MOST_POINTS) -> Tensor:
+    """Chebyshev coefficients [n, images] of `nats` (λ [m] → [m, images], m ≤ `most`) on [low, high].
 
     The number of points is doubled, old points kept, until the polynomial through the old ones predicts the new
     ones to a relative `BOUND`; the finer polynomial is returned. Where `MOST_POINTS` do not get there, it is the
@@ -79,11 +85,15 @@ def interpolate(nats: Callable[[Tensor], Tensor], low: float, high: float) -> Te
     """
     if high - low < 1e-12:
         return nats(torch.tensor([low], dtype=torch.float64))
+
+    def at(x: Tensor) -> Tensor:
+        return torch.cat([nats(low + (part + 1) / 2 * (high - low)) for part in x.split(most)])
+
     x = points(9)
-    values = nats(low + (x + 1) / 2 * (high - low))
+    values = at(x)
     while True:
         a, finer = coefficients(values), points(2 * len(x) - 1)
-        between = nats(low + (finer[1::2] + 1) / 2 * (high - low))
+        between = at(finer[1::2])
         predicted = evaluate(a[:, None], finer[1::2, None].to(a.device))
         merged = values.new_empty((len(finer), *values.shape[1:]))
         merged[::2], merged[1::2] = values, between

@@ -132,7 +132,7 @@ def expected_timesteps(T: int) -> int:
 
 def even_in_log_snr(process: Process, n: int) -> list[int]:
     """The grid indices nearest to n log-SNRs, even from t_1 to t_T; with 1, 2 and T."""
-    log_snr = process.log_snr(process.grid[1:])
+    log_snr = process.log_snr_axis()
     wanted = torch.linspace(log_snr[0].item(), log_snr[-1].item(), n, dtype=torch.float64)
     nearest = 1 + (log_snr[:, None] - wanted).abs().argmin(0)
     return sorted({1, 2, process.T, *nearest.tolist()})
@@ -141,7 +141,7 @@ def even_in_log_snr(process: Process, n: int) -> list[int]:
 def _middle(process: Process, gap: Gap) -> int:
     """The grid index between two others whose log-SNR is nearest to the mean of theirs."""
     low, high = gap
-    log_snr = process.log_snr(process.grid[low : high + 1])
+    log_snr = process.log_snr_axis()[low - 1 : high]
     return low + 1 + int((log_snr[1:-1] - (log_snr[0] + log_snr[-1]) / 2).abs().argmin())
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fewstep.chebyshev import evaluate
 from fewstep.errors import UserError
 from fewstep.likelihood import discretised_gaussian_nats
-from fewstep.statistics.pair_decoder import interpolate
+from fewstep.statistics.pair_decoder import at_once, interpolate
 
 REACH = math.log(16)  # how far the log-variance may move to either side
 
@@ -40,7 +40,7 @@ class VarianceDecoder:
         if not bool((x.abs() <= 1).all()):
             raise UserError(
                 "The denoising errors of the first images and of those that joined them differ by more than a "
-                "factor of 16, so statistics.images=auto cannot join them; give statistics.images a number."
+                "factor of 16, so they cannot be joined; give statistics.images a number, and a smaller one."
             )
         return evaluate(self.coefficients.movedim(1, 0), x)
 
@@ -64,7 +64,7 @@ def measure_variance_decoder(
         images, means = (tensor.flatten(1).repeat(count, 1) for tensor in (x0, predicted))
         return discretised_gaussian_nats(images, means, variances[:, None], levels).reshape(count, -1)
 
-    return centre, interpolate(nats, centre.item() - REACH, centre.item() + REACH)
+    return centre, interpolate(nats, centre.item() - REACH, centre.item() + REACH, at_once(x0))
 
 
 def collect_variance_decoder(measured: list[tuple[Tensor, Tensor]]) -> VarianceDecoder:

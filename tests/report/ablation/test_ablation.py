@@ -211,3 +211,13 @@ def test_parts_of_no_ablation_or_of_two_are_refused(
         write_ablation(tmp_path / "results.md", reports)
     with pytest.raises(UserError, match="not of one ablation"):
         write_ablation(tmp_path / "results.md", {"cosine_simple": reports["power_1"]})
+
+
+def test_a_setting_alone_is_said_to_be_compared_with_nothing(
+    write: Write, reports: dict[str, Path], tmp_path: Path
+) -> None:
+    write("power_1.0", [*measured("even", 1.0), *measured("discretization_dp", 0.5)])
+    page = page_of(reports, tmp_path)
+    assert "Only power_1.0 was run, so that there is nothing to compare it with." in page
+    write("power_2.0", [*measured("even", 1.0), *measured("discretization_dp", 0.6)])
+    assert "nothing to compare" not in page_of(reports, tmp_path)

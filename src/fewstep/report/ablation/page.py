@@ -48,6 +48,9 @@ def write_ablation(page: Path, reports: Mapping[str, Path]) -> None:
         )
     settings = read_settings(reports)
     content = ABLATIONS[kinds[0]](settings)
+    if len(settings) == 1:
+        alone = f"Only {settings[0].part.name} was run, so that there is nothing to compare it with."
+        content = content._replace(findings=[alone, *content.findings])
     content = content._replace(headings=[*content.headings, *cost_heading(settings, kinds[0])])
     page = Path(page)
     for plot in _plots(content):

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean, median
 
-from fewstep.report.ddim.fine_steps import METRICS
-from fewstep.report.ddim.networks import TUNED, Networks
+from fewstep.report.ddim.networks import Networks
 from fewstep.report.ddim.nodes import angle_steps, moved, noise_levels
 from fewstep.report.ddim.objectives import ranked
 from fewstep.report.ddim.verdicts import METHOD, cells_of
 from fewstep.report.failure_signatures import OBJECTIVE
+from fewstep.report.fine_steps import METRICS
 from fewstep.report.markdown import bullets
 from fewstep.report.printing import fid_decimals, listing, number, signed, span
+from fewstep.report.rows import TUNED
 
 LOW_NOISE = 0.5  # σ/α: about the standard deviation of the digits’ pixels
 NEARLY_EVEN = 1.1  # greatest over least step in angle

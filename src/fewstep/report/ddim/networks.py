@@ -7,12 +7,11 @@ from pathlib import Path
 
 from fewstep.report.estimates import Estimate, Panel
 from fewstep.report.paired import PairedDifference, paired_difference
-from fewstep.report.rows import by_optimizer, distinct, fid_metrics, fid_panels, optimizers, read_rows
+from fewstep.report.rows import TUNED, by_name, by_optimizer, distinct, fid_metrics, fid_panels, read_rows
 from fewstep.results import Result, read_results
 
 PROCESSES = ("linear", "cosine", "edm")
 BASELINES = ("even", "tangent", "karras")
-TUNED = " (tuned)"
 ByRow = dict[str, dict[int, Estimate]]  # name of a row → K → estimate
 
 
@@ -47,17 +46,7 @@ class Networks:
     def of(self, metric: str) -> ByRow:
         """Another metric of every row that has a K, named likewise."""
         solver = self.panel.solver if self.panel else None
-        found: ByRow = {}
-        chosen = [
-            row
-            for row in self.rows
-            if row.metric == metric and row.steps is not None and row.solver in (None, solver)
-        ]
-        order = optimizers(chosen)
-        for row in sorted(chosen, key=lambda row: (bool(row.finetuned), _place(row.schedule_optimizer, order))):
-            name = f"{row.schedule_optimizer}{TUNED if row.finetuned else ''}"
-            found.setdefault(name, {}).setdefault(row.steps or 0, Estimate()).add(row)
-        return found
+        return by_name([row for row in self.rows if row.metric == metric and row.solver in (None, solver)])
 
     def single(self, metric: str) -> Estimate | None:
         """A number in which no schedule has a part, over its networks."""
@@ -126,10 +115,6 @@ def group(rows: Sequence[Result]) -> list[Networks]:
     return [
         Networks(name, list(dict.fromkeys(row for row in rows if row.process in (name, None)))) for name in names
     ]
-
-
-def _place(name: str | None, order: Sequence[str]) -> int:
-    return order.index(name) if name in order else len(order)
 
 
 def _of_network(estimate: Estimate, seed: int) -> Estimate:

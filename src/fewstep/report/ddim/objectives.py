@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
-from fewstep.report.ddim.fine_steps import METRICS
-from fewstep.report.ddim.networks import TUNED, ByRow, Networks
+from fewstep.report.ddim.networks import ByRow, Networks
 from fewstep.report.estimates import Estimate
 from fewstep.report.failure_signatures import OBJECTIVE
+from fewstep.report.fine_steps import METRICS
 from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import NOTHING, number, signed
 from fewstep.report.rank_correlation import RankCorrelation, rank_correlation
+from fewstep.report.rows import TUNED
 from fewstep.report.tables import Cell, Table
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.ddim.networks import BASELINES, TUNED, Against, ByRow, Networks
+from fewstep.report.ddim.networks import BASELINES, Against, ByRow, Networks
 from fewstep.report.estimates import Estimate
 from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import NOTHING, count, fid_decimals, number, signed
+from fewstep.report.rows import TUNED
 from fewstep.report.tables import Cell, Table
 
 

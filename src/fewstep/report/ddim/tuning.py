@@ -1,10 +1,11 @@
 """What tuning on a schedule's timesteps, and alternating with the search, change in the Fréchet distance."""
 
-from fewstep.report.ddim.networks import TUNED, Networks
+from fewstep.report.ddim.networks import Networks
 from fewstep.report.ddim.quality import difference_cell
 from fewstep.report.estimates import Line
 from fewstep.report.markdown import markdown_table
 from fewstep.report.printing import fid_decimals
+from fewstep.report.rows import TUNED
 from fewstep.report.tables import Cell, Table
 
 

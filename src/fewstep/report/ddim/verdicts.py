@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from fewstep.report.claim import NOT_MEASURED, NOT_SHOWN, PARTLY, SHOWN
-from fewstep.report.ddim.networks import BASELINES, TUNED, Against, Networks
+from fewstep.report.ddim.networks import BASELINES, Against, Networks
 from fewstep.report.ddim.quality import at_steps
 from fewstep.report.markdown import bullets, markdown_table
 from fewstep.report.paired import PAIRED_SEEDS_FOR_A_CLAIM
 from fewstep.report.printing import fid_decimals
+from fewstep.report.rows import TUNED
 from fewstep.report.tables import Cell, Table
 
 METHOD = "discretization"

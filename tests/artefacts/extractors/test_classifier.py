@@ -10,11 +10,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from fewstep.artefacts.features import FeatureSettings, features_of, load_features
+from fewstep.artefacts.extractors.classifier import ClassifierExtractor
 from fewstep.data.digits import Digits
 from fewstep.errors import UserError
 
-SETTINGS = FeatureSettings(epochs=4, width=16, num_features=16)
+SETTINGS = ClassifierExtractor(epochs=4, width=16, num_features=16)
 TRAINER = partial(
     pl.Trainer, accelerator="cpu", devices=1, enable_model_summary=False, enable_progress_bar=False, logger=False
 )
@@ -24,8 +24,8 @@ def no_trainer(**_: Any) -> pl.Trainer:
     raise AssertionError("trained again")
 
 
-def trained(root: Path, settings: FeatureSettings = SETTINGS, trainer: Any = TRAINER) -> Path:
-    return features_of(root, Digits(), {"name": "digits"}, settings, trainer)
+def trained(root: Path, settings: ClassifierExtractor = SETTINGS, trainer: Any = TRAINER) -> Path:
+    return settings.make(root, Digits(), {"name": "digits"}, trainer)
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +44,19 @@ def test_the_second_who_asks_trains_nothing(root: Path, folder: Path) -> None:
 
 def test_other_settings_are_another_judge(root: Path, folder: Path) -> None:
     with pytest.raises(AssertionError, match="trained again"):
-        trained(root, FeatureSettings(epochs=4, width=16, num_features=17), no_trainer)
+        trained(root, ClassifierExtractor(epochs=4, width=16, num_features=17), no_trainer)
 
 
 def test_training_is_a_function_of_its_seed(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(17)
     again = trained(tmp_path)
     assert (again / "classifier.safetensors").read_bytes() == (folder / "classifier.safetensors").read_bytes()
-    other = trained(tmp_path, FeatureSettings(epochs=4, width=16, num_features=16, seed=1))
+    other = trained(tmp_path, ClassifierExtractor(epochs=4, width=16, num_features=16, seed=1))
     assert (other / "classifier.safetensors").read_bytes() != (folder / "classifier.safetensors").read_bytes()
 
 
 def test_the_reference_holds_the_moments_of_the_training_splits_features(folder: Path) -> None:
-    features = load_features(folder)
+    features = SETTINGS.load(folder, Digits())
     assert not features.extractor.training
     with torch.inference_mode():
         of_train = features.extractor.features(Digits().images("train")).double().numpy()
@@ -67,7 +67,7 @@ def test_the_reference_holds_the_moments_of_the_training_splits_features(folder:
 
 
 def test_the_accuracy_is_that_on_test_digits_and_far_above_chance(folder: Path) -> None:
-    features = load_features(folder)
+    features = SETTINGS.load(folder, Digits())
     with torch.inference_mode():
         guesses = features.extractor(Digits().images("test")).argmax(1)
     right = (guesses == Digits().labels("test")).sum().item()
@@ -94,9 +94,9 @@ def test_the_record_tells_what_it_was_trained_with(folder: Path) -> None:
 )
 def test_settings_that_cannot_be_used(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        FeatureSettings(**settings)
+        ClassifierExtractor(**settings)
 
 
 def test_more_images_per_batch_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"features\.batch_size is 1258, but digits has 1257 training images"):
-        trained(tmp_path, FeatureSettings(batch_size=1258))
+        trained(tmp_path, ClassifierExtractor(batch_size=1258))

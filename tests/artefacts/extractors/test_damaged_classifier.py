@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 
-from fewstep.artefacts.features import EXTRACTOR, REFERENCE, FeatureSettings, features_of, load_features
+from fewstep.artefacts.extractors.classifier import EXTRACTOR, ClassifierExtractor
+from fewstep.artefacts.features import REFERENCE
 from fewstep.data.digits import Digits
 from fewstep.errors import UserError
 
@@ -15,22 +16,25 @@ TRAINER = partial(
 )
 
 
+SETTINGS = ClassifierExtractor(epochs=1, width=8, num_features=4)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return features_of(tmp_path, Digits(), {}, FeatureSettings(epochs=1, width=8, num_features=4), TRAINER)
+    return SETTINGS.make(tmp_path, Digits(), {}, TRAINER)
 
 
 @pytest.mark.parametrize("name", [EXTRACTOR, REFERENCE])
 def test_a_file_that_changed_is_a_sentence(name: str, folder: Path) -> None:
-    load_features(folder)
+    SETTINGS.load(folder, Digits())
     path = folder / name
     sound = path.read_bytes()
     for spoilt in (sound[:100], b"", sound[:-1] + bytes([sound[-1] ^ 1])):
         path.write_bytes(spoilt)
         with pytest.raises(UserError, match=rf"{name}\) is not the one that the run in"):
-            load_features(folder)
+            SETTINGS.load(folder, Digits())
     path.unlink()
     with pytest.raises(UserError, match=rf"there is no file .*{name}"):
-        load_features(folder)
+        SETTINGS.load(folder, Digits())
     path.write_bytes(sound)
-    load_features(folder)
+    SETTINGS.load(folder, Digits())

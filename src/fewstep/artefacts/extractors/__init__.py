@@ -1,0 +1,1 @@
+"""Feature extractors that judge samples; one file each."""

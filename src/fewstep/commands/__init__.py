@@ -1,0 +1,1 @@
+"""Commands beside the pipeline's, `fewstep <command> …`: each has a `main` that takes the words after its name."""

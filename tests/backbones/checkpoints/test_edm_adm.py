@@ -1,0 +1,215 @@
+"""EDM's ADM from its pickles, against its description written as functions of the state dict in EDM's layout."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewstep.backbones.checkpoints.edm import load
+from fewstep.backbones.unet import UNet
+from fewstep.errors import UserError
+from fewstep.process import Process
+from soak.checkpoints import random_tensors
+
+PROCESS = Process.edm(20, 0.002, 80.0)
+SIZE, WIDTH, MULT = 4, 64, [1, 2]  # 128 channels are two heads, the fewest that tell their order
+UNCONDITIONAL: dict[str, Any] = {
+    "img_resolution": SIZE,
+    "in_channels": 3,
+    "out_channels": 3,
+    "label_dim": 0,
+    "model_channels": WIDTH,
+    "channel_mult": MULT,
+    "num_blocks": 1,
+    "attn_resolutions": [32, 16, 2],
+}
+NETWORKS = {
+    "unconditional": UNCONDITIONAL,
+    "conditional": UNCONDITIONAL | {"label_dim": 5, "augment_dim": 9, "attn_resolutions": [4, 2]},
+    "no attention but in the middle": UNCONDITIONAL | {"attn_resolutions": []},
+}
+
+
+def shapes_of(arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Every tensor of a network, from its description."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    attention, embedding = arguments["attn_resolutions"], 4 * WIDTH
+
+    def layer(name: str, *shape: int, bias: bool = True) -> None:
+        shapes[f"{name}.weight"] = shape
+        if bias:
+            shapes[f"{name}.bias"] = shape[:1]
+
+    def block(name: str, c: int, out: int, attends: bool = False, resampled: bool = False) -> None:
+        layer(f"{name}.norm0", c)
+        layer(f"{name}.conv0", out, c, 3, 3)
+        layer(f"{name}.affine", 2 * out, embedding)
+        layer(f"{name}.norm1", out)
+        layer(f"{name}.conv1", out, out, 3, 3)
+        if c != out:
+            layer(f"{name}.skip", out, c, 1, 1)
+        if resampled:
+            shapes[f"{name}.conv0.resample_filter"] = shapes[f"{name}.skip.resample_filter"] = (1, 1, 2, 2)
+        if attends:
+            layer(f"{name}.norm2", out)
+            layer(f"{name}.qkv", 3 * out, out, 1, 1)
+            layer(f"{name}.proj", out, out, 1, 1)
+
+    layer("map_layer0", embedding, WIDTH)
+    layer("map_layer1", embedding, embedding)
+    if arguments["label_dim"]:
+        layer("map_label", embedding, arguments["label_dim"], bias=False)
+    if arguments.get("augment_dim"):
+        layer("map_augment", WIDTH, arguments["augment_dim"], bias=False)
+    layer("enc.4x4_conv", 64, 3, 3, 3)
+    block("enc.4x4_block0", 64, 64, 4 in attention)
+    block("enc.2x2_down", 64, 64, resampled=True)
+    block("enc.2x2_block0", 64, 128, 2 in attention)
+    block("dec.2x2_in0", 128, 128, True)
+    block("dec.2x2_in1", 128, 128)
+    block("dec.2x2_block0", 128 + 128, 128, 2 in attention)
+    block("dec.2x2_block1", 128 + 64, 128, 2 in attention)
+    block("dec.4x4_up", 128, 128, resampled=True)
+    block("dec.4x4_block0", 128 + 64, 64, 4 in attention)
+    block("dec.4x4_block1", 64 + 64, 64, 4 in attention)
+    layer("out_norm", 64)
+    layer("out_conv", 3, 64, 3, 3)
+    return shapes
+
+
+def state_of(arguments: dict[str, Any]) -> dict[str, Tensor]:
+    state = random_tensors(shapes_of(arguments))
+    return {
+        name: torch.full_like(tensor, 0.25) if name.endswith("resample_filter") else tensor
+        for name, tensor in state.items()
+    }
+
+
+def halve(h: Tensor) -> Tensor:
+    return (h[..., ::2, ::2] + h[..., 1::2, ::2] + h[..., ::2, 1::2] + h[..., 1::2, 1::2]) / 4
+
+
+def double(h: Tensor) -> Tensor:
+    return h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+class Network:
+    """A network as its paper describes it, from its tensors alone."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        self.state = {name: tensor.double() for name, tensor in state.items()}
+
+    def conv(self, name: str, h: Tensor) -> Tensor:
+        weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
+        return F.conv2d(h, weight, bias, padding=weight.shape[-1] // 2)
+
+    def linear(self, name: str, h: Tensor) -> Tensor:
+        return h @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
+
+    def normalise(self, name: str, h: Tensor) -> Tensor:
+        b, c, *size = h.shape
+        groups = h.reshape(b, min(32, c // 4), -1)
+        groups = (groups - groups.mean(2, keepdim=True)) / (
+            groups.var(2, unbiased=False, keepdim=True) + 1e-5
+        ).sqrt()
+        gain, bias = (self.state[f"{name}.{part}"][:, None, None] for part in ("weight", "bias"))
+        return groups.reshape(b, c, *size) * gain + bias
+
+    def block(self, name: str, h: Tensor, embedding: Tensor) -> Tensor:
+        change = halve if name.endswith("down") else double if name.endswith("up") else lambda same: same
+        skip = change(h)
+        h = self.conv(f"{name}.conv0", change(F.silu(self.normalise(f"{name}.norm0", h))))
+        affine = self.linear(f"{name}.affine", embedding)[:, :, None, None]
+        scale, shift = affine[:, : h.shape[1]], affine[:, h.shape[1] :]
+        h = self.conv(f"{name}.conv1", F.silu(self.normalise(f"{name}.norm1", h) * (1 + scale) + shift))
+        h = h + (self.conv(f"{name}.skip", skip) if f"{name}.skip.weight" in self.state else skip)
+        return self.attention(name, h) if f"{name}.qkv.weight" in self.state else h
+
+    def attention(self, name: str, h: Tensor) -> Tensor:
+        """In heads of 64 channels; the rows of qkv run over heads, channels, and q, k and v."""
+        b, c, *size = h.shape
+        rows = self.conv(f"{name}.qkv", self.normalise(f"{name}.norm2", h)).reshape(b, 3 * c, -1)
+        found = []
+        for head in range(c // 64):
+            q, k, v = (rows[:, [(head * 64 + i) * 3 + part for i in range(64)]] for part in range(3))
+            weights = torch.softmax(torch.einsum("bci,bcj->bij", q, k) / 8, dim=2)
+            found.append(torch.einsum("bij,bcj->bci", weights, v))
+        return h + self.conv(f"{name}.proj", torch.cat(found, 1).reshape(b, c, *size))
+
+    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None) -> Tensor:
+        angles = torch.outer(c_noise, 10_000 ** (-torch.arange(WIDTH // 2, dtype=torch.float64) / (WIDTH // 2)))
+        embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
+        embedding = self.linear("map_layer1", F.silu(self.linear("map_layer0", embedding)))
+        if label is not None:
+            weight = self.state["map_label.weight"]
+            embedding = embedding + torch.eye(weight.shape[1], dtype=torch.float64)[label] @ weight.T
+        embedding = F.silu(embedding)
+        h = self.conv("enc.4x4_conv", x)
+        skips = [h]
+        for name in ("enc.4x4_block0", "enc.2x2_down", "enc.2x2_block0"):
+            h = self.block(name, h, embedding)
+            skips.append(h)
+        for name in ("2x2_in0", "2x2_in1", "2x2_block0", "2x2_block1", "4x4_up", "4x4_block0", "4x4_block1"):
+            h = torch.cat([h, skips.pop()], dim=1) if "block" in name else h
+            h = self.block(f"dec.{name}", h, embedding)
+        return self.conv("out_conv", F.silu(self.normalise("out_norm", h)))
+
+
+@pytest.mark.parametrize("arguments", NETWORKS.values(), ids=[*NETWORKS])
+def test_the_network_is_its_description(
+    arguments: dict[str, Any], write_edm: Callable[..., Path], marker: Path
+) -> None:
+    state = state_of(arguments)
+    denoiser = load(str(write_edm("DhariwalUNet", state, arguments)), PROCESS, image_size=SIZE)
+    x = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    c_noise = torch.tensor([-1.5, 0.0, 1.1], dtype=torch.float64)
+    label = torch.tensor([4, 0, 2]) if arguments["label_dim"] else None
+    with torch.no_grad():
+        expected = Network(state)(x, c_noise, label)
+        found = denoiser.backbone.double()(x, c_noise, label)
+    assert isinstance(denoiser.backbone, UNet)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert not marker.exists()
+
+
+def test_the_label_counts(write_edm: Callable[..., Path]) -> None:
+    """So that the agreement above is one of labels too."""
+    network = Network(state_of(NETWORKS["conditional"]))
+    x, c_noise = torch.ones(1, 3, SIZE, SIZE).double(), torch.zeros(1).double()
+    one, other = (network(x, c_noise, torch.tensor([label])) for label in (0, 1))
+    assert (one - other).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"enc.2x2_down.conv0.resample_filter": torch.full((1, 1, 2, 2), 0.3)}, "is not the mean of 2×2 pixels"),
+        (
+            {"enc.4x4_block0.norm9.weight": torch.zeros(3)},
+            r"input_blocks\.1\.0\.norm9\.weight is not of this model",
+        ),
+        ({"extra": torch.zeros(3)}, "extra is not of this model"),
+        ({"out_conv.bias": torch.zeros(4)}, r"out\.2\.bias has shape \[4\] instead of \[3\]"),
+        ({"out_conv.bias": torch.tensor([0.0, math.nan, 0.0])}, r"out\.2\.bias holds NaN"),
+    ],
+    ids=["filter", "extra in a block", "extra", "misshaped", "NaN"],
+)
+def test_tensors_that_do_not_fit_are_named(
+    change: dict[str, Tensor], sentence: str, write_edm: Callable[..., Path]
+) -> None:
+    path = write_edm("DhariwalUNet", state_of(UNCONDITIONAL) | change, UNCONDITIONAL)
+    with pytest.raises(UserError, match=sentence):
+        load(str(path), PROCESS, image_size=SIZE)
+
+
+def test_a_missing_tensor_is_named(write_edm: Callable[..., Path]) -> None:
+    state = state_of(UNCONDITIONAL)
+    del state["dec.2x2_in0.qkv.weight"]
+    with pytest.raises(UserError, match=r"middle_block\.1\.qkv\.weight is missing"):
+        load(str(write_edm("DhariwalUNet", state, UNCONDITIONAL)), PROCESS, image_size=SIZE)
