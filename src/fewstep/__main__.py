@@ -67,6 +67,9 @@ def _compose(words: Sequence[str], job: Callable[[Config], Path | None]) -> None
         except UserError as error:
             _end(error)  # here, because Hydra would print the job's overrides first
 
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        os.environ[TRACEBACK] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main instead of being printed by Hydra
     sys.argv[1:] = words
     composed()
 
@@ -159,9 +162,6 @@ def build(node: Any) -> Any:
 
 def main() -> None:
     """Console entry: what the user got wrong is one sentence and exit code 1; FEWSTEP_TRACEBACK=1 shows where."""
-    if os.environ.get("HYDRA_FULL_ERROR"):
-        os.environ[TRACEBACK] = "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of being printed by Hydra
     words = sys.argv[1:]
     try:
         if words and words[0] in COMMANDS:
