@@ -16,6 +16,8 @@ from fewstep.config import Config
 from fewstep.errors import UserError
 from fewstep.files import sha256
 from fewstep.pipeline import Pipeline
+from fewstep.planning.networks import Networks
+from fewstep.planning.pipeline import PlannedPipeline
 from fewstep.schema import check
 from fewstep.weights import load_model
 from soak.checkpoints import edm_network, edm_pickle, edm_precond, random_tensors
@@ -34,6 +36,7 @@ TINY = [
     *("statistics.images=4", "pretrain.batch_size=8", "pretrain.validate_every=2", "pretrain.warmup=0"),
     *("trainer.accelerator=cpu",),
 ]
+Configured = Callable[..., Config]
 Run = Callable[..., Path]
 
 
@@ -61,10 +64,10 @@ def path(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, path: Path) -> Run:
-    """Overrides → the folder of the outputs."""
+def configured(tmp_path: Path, path: Path) -> Configured:
+    """Overrides → a configuration."""
 
-    def made(*overrides: str, model: str = "edm_cifar10") -> Path:
+    def made(*overrides: str, model: str = "edm_cifar10") -> Config:
         words = [f"model={model}", *TINY, f"outputs={tmp_path / 'outputs'}", *overrides]
         if model == "edm_cifar10":
             words += [f"model.path={path}", "model.image_size=8"]
@@ -72,7 +75,17 @@ def run(tmp_path: Path, path: Path) -> Run:
             settings = OmegaConf.to_container(hydra.compose("config", words), resolve=True)
         assert isinstance(settings, dict)
         check(settings, Config)
-        Pipeline(Config(**{str(key): value for key, value in settings.items()}), build).run()
+        return Config(**{str(key): value for key, value in settings.items()})
+
+    return made
+
+
+@pytest.fixture
+def run(tmp_path: Path, configured: Configured) -> Run:
+    """Overrides → the folder of the outputs."""
+
+    def made(*overrides: str, model: str = "edm_cifar10") -> Path:
+        Pipeline(configured(*overrides, model=model), build).run()
         return tmp_path / "outputs" / "x"
 
     return made
@@ -94,6 +107,15 @@ def test_its_weights_are_kept_as_they_are(run: Run, path: Path, tensors: dict[st
     assert record["network_calls"] == 0
     assert {*record["outputs"]} == {"weights.safetensors", "model.yaml"}
     assert the(outputs, "search/*/schedules/elbo_dp_k002.json").is_file()
+
+
+def test_a_plan_says_that_its_weights_cost_nothing(run: Run, configured: Configured) -> None:
+    pipeline = PlannedPipeline(configured("stage=search"), build, Networks(build))
+    pipeline.run()
+    calls = {line.folder: (line.stage, line.calls.total) for line in pipeline.ledger.lines.values()}
+    assert sorted(calls.values()) == [("pretrain", 0), ("search", 0), ("statistics, train", 12 * 4)]
+    folder = the(run("stage=search"), "pretrain/*")
+    assert calls[folder] == ("pretrain", json.loads((folder / "run.json").read_text())["network_calls"])
 
 
 def test_another_file_under_the_same_path_is_noticed(run: Run, path: Path) -> None:

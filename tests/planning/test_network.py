@@ -112,6 +112,37 @@ def test_spending_is_linear_in_images_and_training_holds_gradients_moments_and_a
     assert measured.spending(Calls(), trains=True).bytes == 0
 
 
+class Labelled(TwoConvolutions):
+    """Refuses to run without labels."""
+
+    num_classes = 3
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        assert label is not None
+        assert (label.dtype, len(label)) == (torch.int64, len(x))
+        return super().forward(x, time)
+
+
+def test_a_network_with_classes_is_measured_with_labels() -> None:
+    assert network(Labelled()).forward.flops == network(TwoConvolutions()).forward.flops
+
+
+def test_the_pass_that_compiles_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = Denoiser(TwoConvolutions(), Process.cosine(20), "x0", compile="eager")
+    measured = Network(denoiser, (1, SIZE, SIZE), CPU, nullcontext, 16, 16)
+    now, compiled = 0.0, set[int]()
+
+    def work(images: int) -> None:
+        nonlocal now
+        now += 0.01 * images if images in compiled else 100.0
+        compiled.add(images)
+
+    monkeypatch.setattr("fewstep.planning.network.time.perf_counter", lambda: now)
+    images, seconds = measured._as_many(work, 16)
+    assert images == 16
+    assert seconds == pytest.approx(0.16)
+
+
 class Narrow(TwoConvolutions):
     """As if the memory held so many images."""
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fewstep.__main__ import build
+from fewstep.artefacts.precision import IMAGES
 from fewstep.calls import ABOUT, AT_MOST, EXACTLY
 from fewstep.config import Config
 from fewstep.modules.training import ValidationError
@@ -153,6 +154,24 @@ def test_timesteps_that_a_search_finds_out_about_are_an_estimate_and_what_judges
     assert 0 < measured < 60 * 6
     assert found["statistics, test"] <= expected(before, EXACTLY, AT_MOST)["statistics, test"]
     assert found["evaluate"] == expected(before, EXACTLY)["evaluate"]
+
+
+def test_statistics_that_tell_what_the_precision_changes_are_counted(
+    configured: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = configured(tmp_path, "schedule_optimizer=even", "solver=ddim", "trainer.precision=bf16-mixed")
+
+    def few() -> list[tuple[int, bool]]:
+        """Calls of statistics of so many images as the comparison takes, and whether they are complete."""
+        lines = [line for line in planned(config).lines.values() if line.stage == "statistics, train"]
+        return [(line.calls.total, line.complete) for line in lines if line.calls.total % IMAGES == 0]
+
+    before = few()
+    made = Pipeline(config, build).evaluations.make_precision_files(tmp_path / config.name / "statistics")
+    assert made is not None
+    counts = [read_record(path.parent)["network_calls"] for path in (made.lower, made.full)]
+    assert before == [(count, False) for count in counts]
+    assert few() == [(count, True) for count in counts]
 
 
 def test_a_grid_that_auto_measures_whole_is_counted_exactly(

@@ -48,6 +48,15 @@ def test_jobs_share_the_runs_that_have_the_same_folders(configured: Callable[...
     assert len(plan.configured.shared) == 2 + 2
 
 
+def test_a_network_is_measured_in_its_jobs_precision(configured: Callable[..., Config], tmp_path: Path) -> None:
+    networks, shape = Networks(build), (1, 8, 8)
+    full, half = (
+        networks.of(configured(tmp_path, f"trainer.precision={name}"), shape) for name in ("32-true", "bf16-true")
+    )
+    assert half.weight_bytes == full.weight_bytes / 2
+    assert half.forward.flops == full.forward.flops
+
+
 def test_one_network_serves_jobs_that_differ_in_process_or_seed(
     configured: Callable[..., Config], tmp_path: Path
 ) -> None:

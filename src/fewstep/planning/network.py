@@ -21,6 +21,7 @@ BUDGET = 1.0  # seconds of one timed batch; a slower network is timed on fewer i
 REPEATS = 3
 GROWTH = 4  # of the number of images, from one on
 ADAM = 2  # moments per trained weight
+AVERAGED = 4  # bytes of an averaged weight, which is float32 whatever the network's precision
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class Network:
             return Spending()
         passes = [(calls.forward, self.forward)] if calls.forward else []
         passes += [(calls.forward_backward, self.forward_backward)] if calls.forward_backward else []
-        held = self.weight_bytes + (self.weight_bytes + (1 + ADAM) * self.trained_bytes if trains else 0)
+        held = self.weight_bytes
+        if trains:
+            held += AVERAGED * self.parameters + (1 + ADAM) * self.trained_bytes
         return Spending(
             flops=sum(images * one.flops for images, one in passes),
             seconds=sum(images * one.seconds for images, one in passes),
