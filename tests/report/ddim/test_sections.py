@@ -116,6 +116,19 @@ def test_tables_hold_means_floors_distances_gaps_and_tuning(rows: Rows, section:
     assert row.count("−0.30 ± 0.00** (−0.30, −0.30)") == 2
 
 
+def test_models_that_nothing_improved_are_named(rows: Rows, section: Section) -> None:
+    def tuned(metric: str, optimizer: str, steps: int, value: float, seed: int) -> Result:
+        of = {"dataset": "digits", "process": "linear", "train_seed": seed, "finetuned": True}
+        return Result(**of, metric=metric, schedule_optimizer=optimizer, steps=steps, value=value)
+
+    once = [tuned("best_iteration", "elbo_dp", K, best, seed) for K, best in ((4, 0), (8, 50)) for seed in (0, 1)]
+    often = [tuned("kept_round", "elbo_dp_rounds3", 4, kept, seed) for seed, kept in ((0, 2), (1, 0))]
+    text = section([*rows, *once, *often], "Tuned and alternated")
+    assert "of 4 models tuned once, 2 are the untuned one (elbo_dp at K = 4)" in text
+    assert "of 2 models alternated, 1 are the untuned one (elbo_dp at K = 4)" in text
+    assert "untuned one" not in section(rows, "Tuned and alternated")
+
+
 def test_an_unhealthy_network_is_named(rows: Rows, changed: Changed) -> None:
     page = "\n".join(blocks(group(changed(rows, 0.5, metric="wiener_ratio_max", process="linear", train_seed=1))))
     assert "**Warning.** linear, seed 1 (1.41): somewhere the network is worse than a linear filter." in page
