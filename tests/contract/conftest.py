@@ -83,8 +83,19 @@ def _asks_for_a_file(model: str) -> bool:
         return OmegaConf.is_missing(hydra.compose("config", [f"model={model}"]).model, "path")
 
 
+def _model_of(experiment: str) -> str | None:
+    """The model that an experiment chooses, if it does."""
+    defaults = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml").get("defaults", [])
+    return next((entry["override /model"] for entry in defaults if "override /model" in entry), None)
+
+
 FROM_FILES = [name for name in _names("model") if _asks_for_a_file(name)]
-COMPOSED = [(group, name) for group, name in _files() if group != "model" or name not in FROM_FILES]
+OF_FILES = [name for name in _names("experiment") if _model_of(name) in FROM_FILES]
+COMPOSED = [
+    (group, name)
+    for group, name in _files()
+    if name not in {"model": FROM_FILES, "experiment": OF_FILES}.get(group, [])
+]
 
 
 def _as_commanded(group: str) -> str:
@@ -131,9 +142,15 @@ def model_from_a_file(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=OF_FILES)
+def experiment_of_files(request: pytest.FixtureRequest) -> str:
+    """Every experiment whose model's weights come from a file."""
+    return request.param
+
+
 @pytest.fixture(params=COMPOSED, ids=[f"{group}/{name}" for group, name in COMPOSED])
 def choice(request: pytest.FixtureRequest) -> str:
-    """The override that chooses a file of conf/: every one but the models above, which have no tiny size."""
+    """The override that chooses a file of conf/: every one but those above, which have no tiny size."""
     group, name = request.param
     return f"{group}=[{name}]" if group in LISTS else f"{_as_commanded(group)}={name}"
 

@@ -72,6 +72,24 @@ def test_a_model_from_a_file_is_not_trained_and_names_the_file_that_it_cannot_re
     assert not (tmp_path / "outputs").exists()
 
 
+def test_an_experiment_of_files_asks_for_its_paths_alone(experiment_of_files: str, tmp_path: Path) -> None:
+    """And with them is sound up to the first file that it cannot read."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose(
+            "config", [f"experiment={experiment_of_files}", f"outputs={tmp_path / 'outputs'}"]
+        )
+    assert OmegaConf.missing_keys(composed) == {"model.path", "dataset.path"}
+    for key in OmegaConf.missing_keys(composed):
+        OmegaConf.update(composed, key, str(tmp_path / "absent"))
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    settings = {str(key): value for key, value in plain.items()}
+    check(settings, Config)
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "absent"))):
+        Pipeline(Config(**settings), build)
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_everything_at_once_composes(names: Callable[[str], list[str]], composed: Compose, tmp_path: Path) -> None:
     every = [f"{group}=[{','.join(names(group))}]" for group in ("schedule_optimizer", "solver")]
     config = composed(*every, f"outputs={tmp_path}")

@@ -102,7 +102,7 @@ class Finetuning:
 
     def of_one_round(self, rounds: int) -> "Finetuning":
         """How each of so many rounds trains, with its share of the iterations."""
-        return replace(self, iterations=self.iterations // rounds)
+        return replace(self, iterations=self.iterations // rounds, rounds=1)
 
     @property
     def all_steps(self) -> tuple[int, ...]:
