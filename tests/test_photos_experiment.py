@@ -1,4 +1,4 @@
-"""`experiment=photos_small`, and with it `photos`, from training to report, on far smaller windows and networks."""
+"""`experiment=photos_small`, and with it `photos`, from training to report, on smaller windows and networks."""
 
 import io
 import logging
