@@ -87,6 +87,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def as_a_user_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command sets in the environment, for errors to reach it, does not stay for the next one."""
+    for name in ("HYDRA_FULL_ERROR", "FEWSTEP_TRACEBACK"):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -98,7 +105,6 @@ def run(command: str, added: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
     """What a command of the page prints, with some words after it."""
     _, *words = shlex.split(command)
     monkeypatch.setattr(sys, "argv", ["fewstep", *words, *added])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(io.StringIO()):
         main()
