@@ -26,7 +26,9 @@ def test_the_groups_are_those_that_are_promised(groups: set[str]) -> None:
     assert set(promised.split()) <= groups
 
 
-def test_every_file_composes_and_builds(choice: str, composed: Compose, tmp_path: Path) -> None:
+def test_every_file_composes_and_builds(
+    choice: str, composed: Compose, names: Callable[[str], list[str]], tmp_path: Path
+) -> None:
     suited = ["model=unet_digits_learned"] if choice.startswith("loss@") else []  # which every loss can train
     if choice.startswith("dataset="):
         channels, size, _ = build(composed(choice).dataset).shape
@@ -37,6 +39,12 @@ def test_every_file_composes_and_builds(choice: str, composed: Compose, tmp_path
             "attention_resolutions": [],
         }
         suited = [f"model.backbone.{name}={value}" for name, value in backbone.items()]
+    if choice.startswith("model="):
+        backbone = composed(choice).model["backbone"]
+        shape = backbone["in_channels"], backbone["image_size"], backbone["image_size"]
+        nodes = {f"dataset={name}": composed(f"dataset={name}").dataset for name in names("dataset")}
+        own = {name: node for name, node in nodes.items() if "path" not in node}
+        suited = [next(name for name, node in own.items() if build(node).shape == shape)]
     # Not every extractor judges digits; what it cannot judge is refused where samples are judged.
     unjudged = ["stage=search"] if choice.startswith("features=") else []
     config = composed(choice, *suited, *unjudged, f"outputs={tmp_path}")

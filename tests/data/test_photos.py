@@ -39,9 +39,16 @@ def test_images_are_the_photographs_own_pixels(photos: Photos, split: str, n: in
         photograph, top, left = where[row].tolist()
         window = PHOTOGRAPHS[photograph, top : top + 32, left : left + 32].transpose(2, 0, 1)
         assert torch.equal(((images[row] + 1) * 127.5).round(), torch.from_numpy(window).float())
-        assert labels[row] == photograph
+        middle = left + 16, top + 16
+        assert labels[row] == 6 * photograph + 3 * (middle[0] >= 320) + int(middle[1] / (427 / 3))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_region_is_in_every_split(photos: Photos, split: str) -> None:
+    assert photos.labels(split).unique().tolist() == [*range(12)]
 
 
 def test_the_first_images_are_a_fair_sample(photos: Photos) -> None:
     # 200 draws of one in two: a share below 0.35 or above 0.65 has a probability of 2e-5.
-    assert 0.35 < photos.labels("train")[:200].float().mean() < 0.65
+    flowers = photos.labels("train")[:200] >= 6
+    assert 0.35 < flowers.float().mean() < 0.65

@@ -20,10 +20,14 @@ BANDS = (
     ("test", 576, 640),
 )
 """(split, first column, column after the last) of bands of both photographs, which are 427 rows × 640 columns."""
+HALF, THIRDS = 320, 3  # columns of a half, which has a band of every split; parts of the height
 
 
 class Photos:
-    """17,820 training, 1,980 validation and 3,564 test windows, 4 pixels apart; the label is the photograph.
+    """17,820 training, 1,980 validation and 3,564 test windows, 4 pixels apart; the label is the region.
+
+    A region is a photograph, the left or right half of it, and a third of its height, by the window's middle:
+    twelve classes, so that features that tell them apart see more than whether there is a flower.
 
     A split's windows lie in bands of columns of its own, so that they overlap one another but no other split's.
     The order within a split is random, so that its first n images are a fair sample of it.
@@ -35,14 +39,14 @@ class Photos:
 
     def images(self, split: str) -> Tensor:
         """Float32 [N, 3, 32, 32] in [-1, 1]."""
-        return self._splits[split][0]
+        return self._splits[split]
 
     def labels(self, split: str) -> Tensor:
-        """Int64 [N]: 0 is the temple (china.jpg), 1 the flower."""
-        return self._splits[split][1]
+        """Int64 [N], (2 · photograph + half) · 3 + third: the temple (china.jpg) is 0 … 5, the flower 6 … 11."""
+        return regions(positions(split))
 
     @cached_property
-    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _splits(self) -> dict[str, Tensor]:
         photographs = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)
         windows = photographs.unfold(2, SIZE, 1).unfold(
             3, SIZE, 1
@@ -51,7 +55,7 @@ class Photos:
         for split in ("train", "validation", "test"):
             photograph, top, left = positions(split).T
             pixels = windows[photograph, :, top, left].contiguous()
-            splits[split] = (pixels.float().div_(127.5).sub_(1), photograph.clone())
+            splits[split] = pixels.float().div_(127.5).sub_(1)
         return splits
 
 
@@ -63,3 +67,11 @@ def positions(split: str, rows: int = 427) -> Tensor:
     tops = range(0, rows - SIZE + 1, STRIDE)
     every = torch.cartesian_prod(torch.arange(2), torch.tensor(tops), torch.tensor(columns))
     return every[fixed_order(len(every))]
+
+
+def regions(where: Tensor, rows: int = 427) -> Tensor:
+    """The label, int64 [N], of windows at positions [N, 3]."""
+    photograph, top, left = where.T
+    middle = SIZE // 2
+    half, third = (left + middle) // HALF, (top + middle) * THIRDS // rows
+    return (2 * photograph + half) * THIRDS + third
