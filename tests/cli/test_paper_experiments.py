@@ -279,6 +279,7 @@ def test_huang_imagenet64(results: Callable[..., Any], imagenet64: Path, tmp_pat
         "schedule_optimizer.discretization_gradient.search.iterations=2",
         "schedule_optimizer.discretization_gradient.search.batch_size=4",
         "schedule_optimizer.discretization_gradient.search.descents=1",
+        "schedule_optimizer.discretization_gradient.search.starts=[even,dp]",
     ]
     rows = results("huang_imagenet64", edm_checkpoint(tmp_path), imagenet64, *small)
     searches = ("discretization_dp", "discretization_gradient")
