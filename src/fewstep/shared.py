@@ -18,6 +18,7 @@ from fewstep.artefacts.search_statistics import (
     statistics_rows,
 )
 from fewstep.artefacts.statistics import StatisticsSettings, grows, load_statistics, statistics_of
+from fewstep.artefacts.tanh_decoder import tanh_decoder_of
 from fewstep.config import Config
 from fewstep.data.base import SPLITS, Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
@@ -33,6 +34,7 @@ from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.pretrain import Pretraining, checkpoint_files, pretrain, require_weights
 from fewstep.statistics.denoising_error import KIND
+from fewstep.statistics.tanh_decoder import KIND as TANH
 from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
@@ -225,13 +227,38 @@ class Shared:
         self, kind: str, weights: Path, fitted: Path, schedules: Sequence[Path] | None = None
     ) -> Path:
         """Statistics of the split that judges, `optimal` variances fitted on the file `fitted`."""
-        settings = StatisticsSettings(
+        path = self._statistics(kind, weights, self._judging_settings, _indices(schedules), fitted)
+        self.charge("evaluate", None, path.parent)
+        return path
+
+    @property
+    def _judging_settings(self) -> StatisticsSettings:
+        return StatisticsSettings(
             split=self.evaluation.split,
             images=self.evaluation.images,
             seed=self.statistics.seed,
             batch_size=self.statistics.batch_size,
         )
-        path = self._statistics(kind, weights, settings, _indices(schedules), fitted)
+
+    def tanh_decoder(
+        self, weights: Path, clipped: Path, at: Sequence[Path] | None, judged: Sequence[Path]
+    ) -> Path:
+        """The first step's terms of schedules in improved-diffusion's own arithmetic.
+
+        `clipped` are the judging statistics of all other terms, at the timesteps of the schedules `at` or, for None,
+        at all; where they are at all, the full grid is judged too.
+        """
+        self._announce(TANH, self.evaluation.split, weights)
+        schedules, measured = [Schedule.load(path) for path in judged], _indices(at)
+        full_grid = measured is None or any(len(measured) == schedule.process.T for schedule in schedules)
+        pairs = [(schedule.indices[1], schedule.indices[2]) for schedule in schedules]
+        path = tanh_decoder_of(
+            *(self.root / "statistics", weights, self.dataset, self.config.dataset, self._judging_settings),
+            self.trainer,
+            arithmetic=self.arithmetic,
+            clipped=clipped,
+            pairs=[*pairs, (1, 2)] if full_grid else pairs,
+        )
         self.charge("evaluate", None, path.parent)
         return path
 
