@@ -59,7 +59,7 @@ def discretised_gaussian_nats(x0: Tensor, mean: Tensor, variance: Tensor, levels
 
 
 def tanh_discretised_gaussian_nats(x0: Tensor, mean: Tensor, log_variance: Tensor, levels: int) -> Tensor:
-    """`discretised_gaussian_nats` as improved-diffusion computes it, in the dtype of x0; sums over pixels in float64.
+    """`discretised_gaussian_nats` as improved-diffusion computes it, in the dtype of x0; sums are float64.
 
     Φ(u) ≈ ½ (1 + tanh(√(2/π) (u + 0.044715 u³))), off by up to 1.8e-4, and probabilities are at least 1e-12. In
     float32, which that code takes, Φ near 1 moves in steps of 6e-8: what is left of a small difference there

@@ -245,8 +245,8 @@ class Shared:
     ) -> Path:
         """The first step's terms of schedules in improved-diffusion's own arithmetic.
 
-        `clipped` are the judging statistics of all other terms, at the timesteps of the schedules `at` or, for None,
-        at all; where they are at all, the full grid is judged too.
+        `clipped` are the judging statistics of all other terms, at the timesteps of the schedules `at` or, for
+        None, at all; where they are at all, the full grid is judged too.
         """
         self._announce(TANH, self.evaluation.split, weights)
         schedules, measured = [Schedule.load(path) for path in judged], _indices(at)

@@ -141,7 +141,7 @@ def variance_between(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
 
 
 def log_variance_between(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
-    """f · high + (1 − f) · low, its logarithm, in the dtype of f and as improved-diffusion orders the operations."""
+    """Its logarithm, in the dtype of f and with the operations in improved-diffusion's order."""
     return fraction * over_images(high, fraction) + (1 - fraction) * over_images(low, fraction)
 
 

@@ -1,4 +1,4 @@
-"""The first step's term in improved-diffusion's own arithmetic as an artefact, beside the statistics that judge."""
+"""The first step's term in improved-diffusion's own arithmetic, an artefact beside the statistics that judge."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -50,7 +50,7 @@ def read_statistics(
         path: the file.
         kind: the kind that it must be of.
         sizes: tensor → the name of each of its sizes, such as ("timesteps", 2, "images"); equal names are
-            equal sizes. All are float64 and finite but `indices`, int64, ascending, 1 … T, and those of `_INTEGERS`.
+            equal sizes. All are float64 and finite but those of `_INTEGERS`, int64; `indices` ascend, 1 … T.
         facts: fact → its type, `int` (at least 0) or `str`.
         optional: as `sizes`, of tensors that may be absent.
 

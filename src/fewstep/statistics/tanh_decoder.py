@@ -3,8 +3,8 @@
 That code's figures differ from those of the convention `improved_diffusion` in this term alone, but for float32's
 rounding: it takes a tanh approximation of Φ in float32 and clamps logarithms, which no polynomial in the variance
 holds. So it is measured for the pairs (n_1, n_2) of the schedules that are judged: one network call per image and
-distinct n_1, whatever K, instead of that code's K per schedule; every other term comes out of the statistics of the
-clipped x̂_0.
+distinct n_1, whatever K, instead of that code's K per schedule. Every other term comes out of the statistics of
+the clipped x̂_0.
 """
 
 from collections import defaultdict
@@ -91,7 +91,7 @@ class TanhDecoder:
 
 
 class TanhDecoderEstimator:
-    """Measures `TanhDecoder` one n_1 at a time, so that devices can share them out; images are read batch by batch.
+    """Measures `TanhDecoder` one n_1 at a time, reading the images batch by batch.
 
     Args:
         images: [N, C, H, W] in [-1, 1]; image b takes the noise of the split's number b.
