@@ -139,9 +139,9 @@ class ImprovedDiffusionTanh(ImprovedDiffusion):
     """`improved_diffusion_tanh`: the same in that code's own arithmetic, to match the figures of its image_nll.py.
 
     That is the tanh approximation of Φ, in float32. Its logarithms are clamped, so no polynomial holds it and it
-    has no table: it judges given schedules alone, from the totals of `improved_diffusion` with the first step's term
-    measured anew at their first two nodes (fewstep.statistics.tanh_decoder). For `optimal`, which that code has not,
-    Φ alone is that code's; the variance stays training e/D.
+    has no table: it judges given schedules alone, from the totals of `improved_diffusion` with the first step's
+    term measured anew at their first two nodes (fewstep.statistics.tanh_decoder). For `optimal`, which that code
+    has not, the variance stays training e/D and the arithmetic alone is that code's.
     """
 
     name = "improved_diffusion_tanh"

@@ -1,8 +1,9 @@
 """improved-diffusion's figures by its own arithmetic, against an implementation of its own.
 
-That one is written from the description of what image_nll.py computes: the betas of the respaced process in float64,
-coefficients cast to float32 when they are used, everything else in float32, x̂_0 and posterior log-variances clipped,
-Φ by tanh with clamped logarithms, the prior at the last retained timestep, and one network call for each of them.
+That one is written from the description of what image_nll.py computes: the betas of the respaced process in
+float64, coefficients cast to float32 when they are used, everything else in float32, x̂_0 and posterior
+log-variances clipped, Φ by tanh with clamped logarithms, the prior at the last retained timestep, and one network
+call for each of them.
 """
 
 import math
@@ -35,8 +36,8 @@ PROCESSES = {"linear": Process.linear(1000), "cosine": Process.cosine(4000)}
 class NoiseAndFraction(nn.Module):
     """A float32 network that predicts the noise of images near a known one, not quite exactly, and a variance.
 
-    Few even strides from the first timestep cost tens of bits with any worse network, of which float32 does not hold
-    five decimals.
+    Few even strides from the first timestep cost many bits with any worse network, and float32 does not hold five
+    decimals of them.
     """
 
     num_classes = 3

@@ -1,4 +1,4 @@
-"""The first step in improved-diffusion's arithmetic: pairs, batches and the file; its values are image_nll's tests."""
+"""The first step in improved-diffusion's own arithmetic: its pairs, batches and file."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -25,11 +25,12 @@ def convention_findings(rows: Sequence[Result]) -> list[str]:
 def _sentence(variance: str, apart: Sequence[tuple[Result, float]]) -> str:
     row, largest = max(apart, key=lambda item: abs(item[1]))
     schedules = "1 schedule" if len(apart) == 1 else f"{len(apart)} schedules"
+    where = f"{row.schedule_optimizer}{', tuned' * bool(row.finetuned)}, K = {row.steps}"
     return (
         f"Under {variance} variance the figures in improved-diffusion’s own arithmetic (tanh approximation of Φ, "
         f"float32) differ from those of exact Φ in float64 by a median of "
         f"{signed(median(difference for _, difference in apart), DECIMALS)} bits/dim over {schedules}, at most by "
-        f"{signed(largest, DECIMALS)} ({row.schedule_optimizer}{', tuned' * bool(row.finetuned)}, K = {row.steps})."
+        f"{signed(largest, DECIMALS)} ({where})."
     )
 
 
