@@ -34,7 +34,6 @@ from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.pretrain import Pretraining, checkpoint_files, pretrain, require_weights
 from fewstep.statistics.denoising_error import KIND
-from fewstep.statistics.tanh_decoder import KIND as TANH
 from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
@@ -216,9 +215,7 @@ class Shared:
         self, kind: str, weights: Path, fitted: Path, schedule: Path, charged_to: str
     ) -> Path:
         """Statistics of all validation images at a schedule's timesteps, with the same noise for every model."""
-        settings = StatisticsSettings(
-            split="validation", images=None, seed=self.statistics.seed, batch_size=self.statistics.batch_size
-        )
+        settings = StatisticsSettings("validation", None, self.statistics.seed, self.statistics.batch_size)
         path = self._statistics(kind, weights, settings, _indices([schedule]), fitted)
         self.charge("finetune", charged_to, path.parent)
         return path
@@ -233,34 +230,16 @@ class Shared:
 
     @property
     def _judging_settings(self) -> StatisticsSettings:
-        return StatisticsSettings(
-            split=self.evaluation.split,
-            images=self.evaluation.images,
-            seed=self.statistics.seed,
-            batch_size=self.statistics.batch_size,
-        )
+        judge, search = self.evaluation, self.statistics
+        return StatisticsSettings(judge.split, judge.images, search.seed, search.batch_size)
 
-    def tanh_decoder(
-        self, weights: Path, clipped: Path, at: Sequence[Path] | None, judged: Sequence[Path]
-    ) -> Path:
-        """The first step's terms of schedules in improved-diffusion's own arithmetic.
-
-        `clipped` are the judging statistics of all other terms, at the timesteps of the schedules `at` or, for
-        None, at all; where they are at all, the full grid is judged too.
-        """
-        self._announce(TANH, self.evaluation.split, weights)
-        schedules, measured = [Schedule.load(path) for path in judged], _indices(at)
-        full_grid = measured is None or any(len(measured) == schedule.process.T for schedule in schedules)
-        pairs = [(schedule.indices[1], schedule.indices[2]) for schedule in schedules]
+    def tanh_decoder(self, weights: Path, clipped: Path, pairs: Sequence[tuple[int, int]]) -> Path:
+        """The first step's terms in improved-diffusion's own arithmetic, beside the judging file `clipped`."""
         path = tanh_decoder_of(
             *(self.root / "statistics", weights, self.dataset, self.config.dataset, self._judging_settings),
-            self.trainer,
-            arithmetic=self.arithmetic,
-            clipped=clipped,
-            pairs=[*pairs, (1, 2)] if full_grid else pairs,
+            *(self.trainer, self.arithmetic, clipped, pairs),
         )
-        self.charge("evaluate", None, path.parent)
-        return path
+        return self.charge("evaluate", None, path.parent) / path.name
 
     def _announce(self, kind: str, split: str, weights: Path) -> None:
         """Say once which statistics are asked for; every search and every judge asks again."""

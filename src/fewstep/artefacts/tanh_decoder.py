@@ -15,9 +15,22 @@ from fewstep.artefacts.statistics import (
 from fewstep.data.base import Dataset, checked_images, checked_labels, part_of
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.run import Run, fingerprint
+from fewstep.schedule import Schedule
 from fewstep.statistics.clipped_denoising_error import KIND as CLIPPED
 from fewstep.statistics.tanh_decoder import KIND, TanhDecoderEstimator
 from fewstep.weights import MODEL, WEIGHTS, load_model
+
+
+def first_pairs(judged: Sequence[Path], at: Sequence[Path] | None) -> list[tuple[int, int]]:
+    """(n_1, n_2) of schedule files, and the full grid's where all of it is measured.
+
+    That is where `at` is None or the timesteps of the schedules in it are all.
+    """
+    schedules = [Schedule.load(path) for path in judged]
+    pairs = [(schedule.indices[1], schedule.indices[2]) for schedule in schedules]
+    measured = {index for path in at or () for index in Schedule.load(path).indices[1:]}
+    full_grid = at is None or any(len(measured) == schedule.process.T for schedule in schedules)
+    return [*pairs, (1, 2)] if full_grid else pairs
 
 
 def tanh_decoder_of(
@@ -27,7 +40,6 @@ def tanh_decoder_of(
     dataset_config: Mapping[str, Any],
     settings: StatisticsSettings,
     trainer: MakeTrainer,
-    *,
     arithmetic: Mapping[str, Any],
     clipped: Path,
     pairs: Sequence[tuple[int, int]],

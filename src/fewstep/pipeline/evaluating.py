@@ -8,6 +8,7 @@ from typing import Any
 
 from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
 from fewstep.artefacts.precision import PrecisionFiles, precision_files_of
+from fewstep.artefacts.tanh_decoder import first_pairs
 from fewstep.decoders import DECODERS
 from fewstep.judging.files import JudgingFiles
 from fewstep.judging.objective_values import Configured, labelled
@@ -207,7 +208,7 @@ class Evaluations:
         path = shared.judging_statistics(convention.statistics, weights, fitted, at)
         if convention.tabular:
             return JudgingFiles(path)
-        return JudgingFiles(path, shared.tanh_decoder(weights, path, at, judged))
+        return JudgingFiles(path, shared.tanh_decoder(weights, path, first_pairs(judged, at)))
 
     def _evaluate_reference(self) -> Path:
         """The full grid, the floor and the health of the network."""
