@@ -18,7 +18,7 @@ from fewstep.likelihood import discretised_gaussian_nats, tanh_discretised_gauss
 from fewstep.objectives.step_terms import image_step_nats
 from fewstep.process import Process
 from fewstep.statistics.image_sums import DenoisingError
-from fewstep.variance import LearnedVariance, OptimalVariance, Variance, no_variance_head, variance_between
+from fewstep.variance import LearnedVariance, OptimalVariance, Variance, log_variance_between, no_variance_head
 
 PAIRS = 64  # rows of the table of first pairs at a time
 
@@ -29,7 +29,7 @@ class Decoder(ABC):
     Attributes:
         name: its word in configs and tables.
         statistics: the kind of statistics that it needs.
-        tabular: whether it has a table of costs; else it judges given schedules by network calls alone.
+        tabular: whether it has a table of costs; else it judges given schedules alone.
     """
 
     name: str
@@ -103,21 +103,20 @@ class ImprovedDiffusion(Decoder):
     def network_nats(
         self, process: Process, times: Tensor, x0: Tensor, prediction: Prediction, variance: Variance, levels: int
     ) -> Tensor:
-        return discretised_gaussian_nats(
-            x0, prediction.x0, self.variance(process, times, prediction, variance), levels
-        )
+        log_variance = self.log_variance(process, times, prediction, variance)
+        return discretised_gaussian_nats(x0, prediction.x0, log_variance.exp(), levels)
 
-    def variance(self, process: Process, times: Tensor, prediction: Prediction, variance: Variance) -> Tensor:
-        """The variance around x̂_0(x_t), t = times[1], broadcastable over images."""
+    def log_variance(self, process: Process, times: Tensor, prediction: Prediction, variance: Variance) -> Tensor:
+        """The log-variance around x̂_0(x_t), t = times[1], broadcastable over images."""
         if variance.name == OptimalVariance.name:
-            return variance.decoder(process, times[1])
+            return variance.decoder(process, times[1]).log()
         _require_second(len(times) - 1)
         low = process.transition(times[1], times[2]).posterior_variance.log()
         if variance.name != LearnedVariance.name:
-            return low.exp()
+            return low
         if prediction.fraction is None:
             raise no_variance_head()
-        return variance_between(low, process.log_variance(times[1]), prediction.fraction)
+        return log_variance_between(low, process.log_variance(times[1]), prediction.fraction)
 
     def fill(self, costs: Tensor, measured: DenoisingError, variance: str) -> Tensor | None:
         if variance == OptimalVariance.name:
@@ -137,26 +136,36 @@ class ImprovedDiffusion(Decoder):
 
 
 class ImprovedDiffusionTanh(ImprovedDiffusion):
-    """`improved_diffusion_tanh`: the same with that code's tanh approximation of Φ, to match its own figures.
+    """`improved_diffusion_tanh`: the same in that code's own arithmetic, to match the figures of its image_nll.py.
 
-    Its logarithms are clamped, so no polynomial holds it and it has no table: it judges given schedules alone.
+    That is the tanh approximation of Φ, in float32. Its logarithms are clamped, so no polynomial holds it and it
+    has no table: it judges given schedules alone, from the totals of `improved_diffusion` with the first step's
+    term measured anew at their first two nodes (fewstep.statistics.tanh_decoder). For `optimal`, which that code
+    has not, the variance stays training e/D and the arithmetic alone is that code's.
     """
 
     name = "improved_diffusion_tanh"
     tabular = False
 
+    def fewest_steps(self, variance: str) -> int:
+        return 2
+
     def image_nats(self, measured: DenoisingError, variance: str, path: Sequence[int]) -> Tensor:
-        raise _no_table()
+        if measured.tanh is None:
+            raise no_table()
+        _require_second(len(path) - 1)
+        if variance == LearnedVariance.name:
+            measured.fraction_sums()
+        return measured.tanh.image_nats(variance, path[1], path[2])
 
     def network_nats(
         self, process: Process, times: Tensor, x0: Tensor, prediction: Prediction, variance: Variance, levels: int
     ) -> Tensor:
-        return tanh_discretised_gaussian_nats(
-            x0, prediction.x0, self.variance(process, times, prediction, variance), levels
-        )
+        log_variance = self.log_variance(process, times, prediction, variance)
+        return tanh_discretised_gaussian_nats(x0, prediction.x0, log_variance, levels)
 
     def fill(self, costs: Tensor, measured: DenoisingError, variance: str) -> Tensor | None:
-        raise _no_table()
+        raise no_table()
 
 
 def _require_second(steps: int) -> None:
@@ -167,10 +176,11 @@ def _require_second(steps: int) -> None:
         )
 
 
-def _no_table() -> UserError:
+def no_table() -> UserError:
+    """What to tell who asks the tanh convention for more than the schedules that it was measured for."""
     return UserError(
-        "The decoder 'improved_diffusion_tanh' has no table of costs; search with 'improved_diffusion' and judge "
-        "the schedules found with ElboObjective.network_nats."
+        "The decoder 'improved_diffusion_tanh' has no table of costs; search with decoder=improved_diffusion and "
+        "judge the schedules found with evaluation.decoders=[improved_diffusion,improved_diffusion_tanh]."
     )
 
 

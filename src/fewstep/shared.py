@@ -19,6 +19,7 @@ from fewstep.artefacts.search_statistics import (
     statistics_rows,
 )
 from fewstep.artefacts.statistics import StatisticsSettings, grows, load_statistics, statistics_of
+from fewstep.artefacts.tanh_decoder import first_pairs, tanh_decoder_of
 from fewstep.config import Config
 from fewstep.data.base import SPLITS, Dataset, checked_images, checked_labels
 from fewstep.denoiser import Denoiser
@@ -213,9 +214,7 @@ class Shared:
         self, kind: str, weights: Path, fitted: Path, schedule: Path, charged_to: str
     ) -> Path:
         """Statistics of all validation images at a schedule's timesteps, with the same noise for every model."""
-        settings = StatisticsSettings(
-            split="validation", images=None, seed=self.statistics.seed, batch_size=self.statistics.batch_size
-        )
+        settings = StatisticsSettings("validation", None, self.statistics.seed, self.statistics.batch_size)
         path = self.measure_statistics(kind, weights, settings, [schedule], fitted)
         self.charge("finetune", charged_to, path.parent)
         return path
@@ -224,15 +223,24 @@ class Shared:
         self, kind: str, weights: Path, fitted: Path, schedules: Sequence[Path] | None = None
     ) -> Path:
         """Statistics of the split that judges, `optimal` variances fitted on the file `fitted`."""
-        settings = StatisticsSettings(
-            split=self.evaluation.split,
-            images=self.evaluation.images,
-            seed=self.statistics.seed,
-            batch_size=self.statistics.batch_size,
-        )
-        path = self.measure_statistics(kind, weights, settings, schedules, fitted)
+        path = self.measure_statistics(kind, weights, self._judging_settings, schedules, fitted)
         self.charge("evaluate", None, path.parent)
         return path
+
+    @property
+    def _judging_settings(self) -> StatisticsSettings:
+        judge, search = self.evaluation, self.statistics
+        return StatisticsSettings(judge.split, judge.images, search.seed, search.batch_size)
+
+    def tanh_decoder(
+        self, weights: Path, clipped: Path, judged: Sequence[Path], at: Sequence[Path] | None
+    ) -> Path:
+        """The first step's terms in improved-diffusion's own arithmetic, beside the judging file `clipped`."""
+        path = tanh_decoder_of(
+            *(self.root / "statistics", weights, self.dataset, self.config.dataset, self._judging_settings),
+            *(self.trainer, self.arithmetic, clipped, first_pairs(judged, at)),
+        )
+        return self.charge("evaluate", None, path.parent) / path.name
 
     def _announce(self, kind: str, split: str, weights: Path) -> None:
         """Say once which statistics are asked for; every search and every judge asks again."""
@@ -275,7 +283,6 @@ class Shared:
             most = self.evaluation.samples  # as many real images as samples, where there are
             made = kept_features_of(root, folder, features, self.dataset, self.config.dataset, most, self.trainer)
             kept = load_kept_features(self.charge("features", None, made))
-
         return Judge(
             settings=self.evaluation,
             solvers={name: self.build(node) for name, node in self.config.solver.items()},

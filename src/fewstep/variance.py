@@ -137,7 +137,12 @@ class LearnedVariance(Variance):
 
 def variance_between(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
     """exp(f · high + (1 − f) · low) of log-variances that are scalars or [B], and f [B, C, H, W]."""
-    return torch.exp(over_images(low, fraction) + fraction * over_images(high - low, fraction))
+    return torch.exp(log_variance_between(low, high, fraction))
+
+
+def log_variance_between(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
+    """Its logarithm, in the dtype of f and with the operations in improved-diffusion's order."""
+    return fraction * over_images(high, fraction) + (1 - fraction) * over_images(low, fraction)
 
 
 def no_variance_head() -> UserError:

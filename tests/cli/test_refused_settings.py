@@ -24,8 +24,8 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ("finetune.schedule_optimizer=karras", ["karras", "even, elbo_dp"]),
     ("steps=[1,4] evaluation.decoders=[improved_diffusion]", ["steps holds 1", "at least 2 steps"]),
     (
-        "evaluation.decoders=[improved_diffusion_tanh]",
-        ["'improved_diffusion_tanh'", "additive, improved_diffusion."],
+        "decoder=improved_diffusion_tanh",
+        ["'improved_diffusion_tanh' has no table", "search with decoder=improved_diffusion"],
     ),
     ("variance=learned", ["'learned'", "model=unet_digits_learned"]),
     ("finetune.steps=[4,5]", ["5 steps", "2, 4", "finetune.steps"]),

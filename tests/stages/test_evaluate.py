@@ -15,6 +15,7 @@ from fewstep.artefacts.features import Features
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
+from fewstep.judging.files import JudgingFiles
 from fewstep.judging.likelihood import Likelihood
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.process import Process
@@ -96,7 +97,7 @@ def run_evaluation(
             files[K] = tmp_path / f"{name}_{K}.json"
             Schedule.on_grid(path, process, provenance).save(files[K])
         subject = Subject(weights, dict.fromkeys(variances, files), "optimal", depends_on_variance, LABELS)
-        judging = {"additive": statistics[1]}
+        judging = {"additive": JudgingFiles(statistics[1])}
         fitted, judged_by = {KIND: statistics[0]}, judge(features, **settings)
         evaluate(tmp_path / name, {}, subject, judged_by, fitted, judging, seed=0, fine_step_outputs=fine)
         return tmp_path / name
@@ -206,7 +207,7 @@ def test_a_schedule_of_another_process_is_refused(run_evaluation: Callable[..., 
 @pytest.fixture
 def reference(statistics: tuple[Path, Path], features: Features, tmp_path: Path) -> pd.DataFrame:
     labels = LABELS | {"schedule_optimizer": None}
-    judging = {"additive": statistics[1]}
+    judging = {"additive": JudgingFiles(statistics[1])}
     evaluate_reference(tmp_path / "run", {}, judge(features), Digits(), statistics[0], judging, labels, seed=0)
     return read_results(tmp_path / "run" / "results.csv")
 

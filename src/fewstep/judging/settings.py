@@ -59,9 +59,8 @@ class Evaluation:
             if variance not in VARIANCES:
                 raise UserError(f"evaluation.variances holds {variance!r}; allowed are {', '.join(VARIANCES)}.")
         for decoder in self.decoders:
-            if decoder not in DECODERS or not DECODERS[decoder].tabular:
-                tabular = [name for name, convention in DECODERS.items() if convention.tabular]
-                raise UserError(f"evaluation.decoders holds {decoder!r}; allowed are {', '.join(tabular)}.")
+            if decoder not in DECODERS:
+                raise UserError(f"evaluation.decoders holds {decoder!r}; allowed are {', '.join(DECODERS)}.")
         for seed in self.sample_seeds:
             check_seed(seed, "An entry of evaluation.sample_seeds")
         for name, entries in (

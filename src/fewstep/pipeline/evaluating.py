@@ -9,6 +9,7 @@ from typing import Any
 from fewstep.artefacts.fine_steps import FineSteps, check_fine_steps, fine_step_outputs_of
 from fewstep.artefacts.precision import PrecisionFiles, precision_files_of
 from fewstep.decoders import DECODERS
+from fewstep.judging.files import JudgingFiles
 from fewstep.judging.objective_values import Configured, labelled
 from fewstep.pipeline.searching import Searches
 from fewstep.pipeline.tuning import Tuned, Tunings
@@ -80,7 +81,7 @@ class Evaluations:
         schedules = [tuned.schedule] if tuned else shared.judged_at(paths)
         kinds = dict.fromkeys(kind for node in c.solver.values() for kind in shared.build(node).needs)
         fitted = {kind: shared.fitted_statistics(kind, weights, schedules) for kind in kinds}
-        judging = self._judging(weights, schedules)
+        judging = self._judging(weights, schedules, paths)
         config = {
             "evaluation": self._measured,
             "solver": c.solver,
@@ -95,7 +96,8 @@ class Evaluations:
         untuned, untuned_schedules = NOTHING_UNTUNED, {}
         if tuned:
             config["untuned"] = shared.weights.name
-            untuned = self._judging(shared.weights, shared.judged_at([tuned.untuned_schedule]))
+            before = [tuned.untuned_schedule]
+            untuned = self._judging(shared.weights, shared.judged_at(before), before)
             if tuned.schedule != tuned.untuned_schedule:
                 untuned_schedules = {tuned.steps: tuned.untuned_schedule}
         folder = shared.folder("evaluate", label, config)
@@ -116,8 +118,8 @@ class Evaluations:
         config: Mapping[str, Any],
         subject: Subject,
         fitted: Mapping[str, Path],
-        judging: Mapping[str, Path],
-        untuned: Mapping[str, Path],
+        judging: Mapping[str, JudgingFiles],
+        untuned: Mapping[str, JudgingFiles],
         fine: Path | None,
     ) -> None:
         """Measure a subject; the results go into a folder."""
@@ -222,22 +224,31 @@ class Evaluations:
         """The objectives' values of schedules; the results go into a folder."""
         evaluate_objectives(folder, config, objectives, schedules, statistics, labels, self.config.seed)
 
-    def _judging(self, weights: Path, schedules: Sequence[Path] | None) -> dict[str, Path]:
-        """Decoder → the statistics with which it judges a model, `optimal` variances fitted behind the search."""
-        kinds = {decoder: DECODERS[decoder].statistics for decoder in self.shared.evaluation.decoders}
-        return {
-            decoder: self.shared.judging_statistics(
-                kind, weights, self.shared.fitted_statistics(kind, weights, schedules), schedules
-            )
-            for decoder, kind in kinds.items()
-        }
+    def _judging(
+        self, weights: Path, at: Sequence[Path] | None, judged: Sequence[Path]
+    ) -> dict[str, JudgingFiles]:
+        """Decoder → the files with which it judges schedules, `optimal` variances fitted behind the search.
+
+        They are measured at the timesteps of the schedules `at`, at all of the grid for None.
+        """
+        return {name: self._judging_files(name, weights, at, judged) for name in self.shared.evaluation.decoders}
+
+    def _judging_files(
+        self, decoder: str, weights: Path, at: Sequence[Path] | None, judged: Sequence[Path]
+    ) -> JudgingFiles:
+        shared, convention = self.shared, DECODERS[decoder]
+        fitted = shared.fitted_statistics(convention.statistics, weights, at)
+        path = shared.judging_statistics(convention.statistics, weights, fitted, at)
+        if convention.tabular:
+            return JudgingFiles(path)
+        return JudgingFiles(path, shared.tanh_decoder(weights, path, judged, at))
 
     def _evaluate_reference(self) -> Path:
         """The full grid, the floor and the health of the network."""
         c, shared = self.config, self.shared
         whole = shared.judged_at([]) is None  # the full grid is judged only where all of it is measured
         fitted = shared.search_statistics(KIND, shared.weights)[0]
-        judging = self._judging(shared.weights, None) if whole else {}
+        judging = self._judging(shared.weights, None, []) if whole else {}
         config = {
             "evaluation": self._measured,
             "features": shared.features.identity,
@@ -255,7 +266,7 @@ class Evaluations:
         folder: Path,
         config: Mapping[str, Any],
         fitted: Path,
-        judging: Mapping[str, Path],
+        judging: Mapping[str, JudgingFiles],
         labels: Mapping[str, Any],
         precision: PrecisionFiles | None,
     ) -> None:

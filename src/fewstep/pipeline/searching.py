@@ -8,9 +8,11 @@ from typing import Any
 
 from fewstep.artefacts.search_statistics import check_images_setting
 from fewstep.artefacts.statistics import split_of
+from fewstep.decoders import DECODERS, no_table
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective
+from fewstep.objectives.elbo import ElboObjective
 from fewstep.search.base import Search
 from fewstep.shared import Shared
 from fewstep.stages.search import schedule_file, search
@@ -36,6 +38,8 @@ class Searches:
         """Raise a UserError unless every search can minimise its objective on the model's process and splits."""
         for name, node in self.config.schedule_optimizer.items():
             objective, find = self.objective(name, self.config.variance), self.shared.build(node["search"])
+            if isinstance(objective, ElboObjective) and not DECODERS[objective.decoder].tabular:
+                raise no_table()
             find.check(objective, model.process)
             for kind in find.needs:
                 self._check_split(name, kind)

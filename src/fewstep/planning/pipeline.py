@@ -8,6 +8,7 @@ from fewstep.artefacts.fine_steps import FILE, FineSteps, fine_steps_identity
 from fewstep.artefacts.precision import PrecisionFiles, few_statistics, in_float32
 from fewstep.calls import Calls
 from fewstep.config import Config
+from fewstep.judging.files import JudgingFiles
 from fewstep.judging.finetuning import validation_calls
 from fewstep.judging.objective_values import Configured
 from fewstep.modules.fitting import fitting_calls, validations
@@ -111,8 +112,8 @@ class PlannedEvaluations(Evaluations):
         config: Mapping[str, Any],
         subject: Subject,
         fitted: Mapping[str, Path],
-        judging: Mapping[str, Path],
-        untuned: Mapping[str, Path],
+        judging: Mapping[str, JudgingFiles],
+        untuned: Mapping[str, JudgingFiles],
         fine: Path | None,
     ) -> None:
         """Count the samples."""
@@ -158,7 +159,7 @@ class PlannedEvaluations(Evaluations):
         folder: Path,
         config: Mapping[str, Any],
         fitted: Path,
-        judging: Mapping[str, Path],
+        judging: Mapping[str, JudgingFiles],
         labels: Mapping[str, Any],
         precision: PrecisionFiles | None,
     ) -> None:

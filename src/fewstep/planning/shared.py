@@ -26,6 +26,7 @@ from fewstep.run import fingerprint, read_record
 from fewstep.shared import Shared, visited
 from fewstep.statistics.growing import TYPICAL_IMAGES
 from fewstep.statistics.refinement import expected_timesteps
+from fewstep.statistics.tanh_decoder import KIND as TANH
 
 
 class PlannedShared(Shared):
@@ -146,6 +147,17 @@ class PlannedShared(Shared):
             calls = replace(calls, mark=ABOUT)
         folder = self.folder_of(self.root / "statistics", identity)
         return self._statistics_file(folder, settings.split, weights, calls, images)
+
+    def tanh_decoder(
+        self, weights: Path, clipped: Path, judged: Sequence[Path], at: Sequence[Path] | None
+    ) -> Path:
+        """Count a network call per image and first node, of which there are no more than schedules."""
+        split = self.evaluation.split
+        images = self._images(self.evaluation.images, split)
+        calls = Calls(images * (len(set(judged)) + (at is None))).at_most()
+        of = {"clipped": str(clipped), "schedules": sorted(map(str, judged))}
+        folder = self.root / "statistics" / f"{TANH}-planned-{fingerprint(of)}"
+        return self._statistics_file(folder, split, weights, calls, images)
 
     def count_statistics(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fewstep.report.convention_findings import convention_findings
 from fewstep.report.cost_findings import cost_findings
 from fewstep.report.fid_findings import distance_findings, floor_findings, rank_findings
 from fewstep.report.finetuning_findings import finetuning_findings
@@ -39,7 +40,9 @@ def findings(rows: Sequence[Result]) -> list[Finding]:
     distances = [panel for metric in fid_metrics(rows) for panel in fid_panels(rows, metric)]
     quality = [*distance_findings(distances), *rank_findings(bits, distances), *floor_findings(distances)]
     topics = [
-        Finding("Likelihood.", [*likelihood_findings(bits), *steps_within_findings(rows)]),
+        Finding(
+            "Likelihood.", [*likelihood_findings(bits), *steps_within_findings(rows), *convention_findings(rows)]
+        ),
         Finding("Sample quality.", quality),
         Finding("Fine-tuning.", finetuning_findings(bits, distances, validation_panels(rows), rows)),
         Finding("Search and fine-tuning in turn.", rounds_findings(rows)),

@@ -11,10 +11,14 @@ NEGLIGIBLE = 0.01
 
 
 def likelihood_findings(panels: Sequence[Panel]) -> list[str]:
-    """Sentences on the searched schedule of the fewest bits/dim, or on each fixed rule where none is searched."""
+    """Sentences on the searched schedule of the fewest bits/dim, or on each fixed rule where none is searched.
+
+    Of several decoder conventions they are on the first.
+    """
     panel = preferred(panels)
     if panel is None:
         return []
+    panels = [other for other in panels if other.decoder == panel.decoder]
     searched = [line for line in panel.untuned if line.optimizer not in FIXED_RULES]
     if not searched:
         return [against_full_grid(panel, line) for line in panel.untuned]

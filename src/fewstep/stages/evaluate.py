@@ -15,9 +15,9 @@ from fewstep.artefacts.precision import PrecisionFiles
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.calls import Calls
 from fewstep.data.base import Dataset
-from fewstep.decoders import DECODERS
 from fewstep.denoiser import Denoiser
 from fewstep.files import write_atomically
+from fewstep.judging.files import JudgingFiles
 from fewstep.judging.frechet import feature_rows, floor_rows, sample_rows
 from fewstep.judging.health import wiener_row
 from fewstep.judging.likelihood import Likelihood
@@ -35,7 +35,7 @@ from fewstep.statistics.denoising_error import DenoisingError
 from fewstep.statistics.interpolation import interpolated
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
-NOTHING_UNTUNED: Mapping[str, Path] = MappingProxyType({})
+NOTHING_UNTUNED: Mapping[str, JudgingFiles] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def evaluate(
     subject: Subject,
     judge: Judge,
     solver_statistics: Mapping[str, Path],
-    judging_statistics: Mapping[str, Path],
+    judging_statistics: Mapping[str, JudgingFiles],
     seed: int,
-    untuned_statistics: Mapping[str, Path] = NOTHING_UNTUNED,
+    untuned_statistics: Mapping[str, JudgingFiles] = NOTHING_UNTUNED,
     fine_step_outputs: Path | None = None,
 ) -> None:
     """Measure one subject; writes `results.csv` and the first samples of every sampled schedule.
@@ -78,7 +78,7 @@ def evaluate(
         subject: what is measured.
         judge: what it is measured with.
         solver_statistics: kind → statistics that some solver needs, of the split behind the search.
-        judging_statistics: decoder → the statistics that it needs, of the split that judges.
+        judging_statistics: decoder → the files that it needs, of the split that judges.
         seed: recorded.
         untuned_statistics: the same of the model before it was tuned, where it was: told is the change in
             bits/dim too, paired over images.
@@ -89,8 +89,8 @@ def evaluate(
         "weights": subject.weights / WEIGHTS,
         "model": subject.weights / MODEL,
         **{f"{kind} of solvers": path for kind, path in solver_statistics.items()},
-        **{f"judging statistics, {decoder}": path for decoder, path in judging_statistics.items()},
-        **{f"untuned statistics, {decoder}": path for decoder, path in untuned_statistics.items()},
+        **_inputs("judging statistics", judging_statistics),
+        **_inputs("untuned statistics", untuned_statistics),
     }
     if fine_step_outputs is not None:
         inputs["fine-step outputs"] = fine_step_outputs
@@ -113,9 +113,15 @@ def evaluate(
         run.finish(network_calls=denoiser.evaluations, device=str(device_of(denoiser)), seed=seed)
 
 
-def _loaded(statistics: Mapping[str, Path]) -> dict[str, DenoisingError]:
+def _inputs(name: str, statistics: Mapping[str, JudgingFiles]) -> dict[str, Path]:
+    """The files of all decoders by what a run calls them."""
+    named = (files.inputs(f"{name}, {decoder}") for decoder, files in statistics.items())
+    return {key: path for inputs in named for key, path in inputs.items()}
+
+
+def _loaded(statistics: Mapping[str, JudgingFiles]) -> dict[str, DenoisingError]:
     """Decoder → its statistics."""
-    return {decoder: load_statistics(DECODERS[decoder].statistics)(path) for decoder, path in statistics.items()}
+    return {decoder: files.load(decoder) for decoder, files in statistics.items()}
 
 
 def _likelihood_part(subject: Subject, judged: Mapping[str, DenoisingError]) -> list[Result]:
@@ -206,7 +212,7 @@ def evaluate_reference(
     judge: Judge,
     dataset: Dataset,
     fitted_statistics: Path,
-    judging_statistics: Mapping[str, Path],
+    judging_statistics: Mapping[str, JudgingFiles],
     labels: Mapping[str, Any],
     seed: int,
     precision: PrecisionFiles | None = None,
@@ -217,7 +223,7 @@ def evaluate_reference(
     """
     inputs = {
         "fitted statistics": fitted_statistics,
-        **{f"judging statistics, {decoder}": path for decoder, path in judging_statistics.items()},
+        **_inputs("judging statistics", judging_statistics),
     }
     if precision is not None:
         inputs |= {"in the run's precision": precision.lower, "in float32": precision.full}

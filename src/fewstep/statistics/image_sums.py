@@ -13,6 +13,7 @@ from fewstep.process import Process
 from fewstep.statistics.fraction_sums import FractionSums
 from fewstep.statistics.pair_decoder import PairDecoder
 from fewstep.statistics.storage import Sizes, read_statistics, write_statistics
+from fewstep.statistics.tanh_decoder import TanhDecoder
 from fewstep.statistics.variance_decoder import VarianceDecoder
 from fewstep.variance import LearnedVariance, OptimalVariance, Variance, make_variance, no_variance_head
 
@@ -40,6 +41,7 @@ class DenoisingError:
         calls: evaluations of the network, images × timesteps.
         kind: the kind of statistics, as objectives name it.
         by_variance: what lets other images join (fewstep.statistics.joining); kept in no file.
+        tanh: the first step's term in improved-diffusion's own arithmetic; kept in a file of its own.
     """
 
     process: Process
@@ -61,6 +63,7 @@ class DenoisingError:
     fraction: FractionSums | None = None
     pairs: PairDecoder | None = None
     by_variance: VarianceDecoder | None = None
+    tanh: TanhDecoder | None = None
 
     @property
     def times(self) -> Tensor:
