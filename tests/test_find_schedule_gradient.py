@@ -68,9 +68,17 @@ def test_too_few_images_to_hold_some_out_are_refused(
         search(denoiser, grey_images(7), search="gradient")
 
 
-def test_labels_are_refused(denoiser: Denoiser, grey_images: Callable[..., Tensor]) -> None:
-    with pytest.raises(UserError, match="losses that take no labels"):
-        search(denoiser, grey_images(8), search="gradient", labels=torch.zeros(8, dtype=torch.int64))
+def test_every_call_gets_the_labels_of_its_images(grey_images: Callable[..., Tensor]) -> None:
+    images = grey_images(8)
+    labels, seen = torch.arange(8), set()
+
+    def network(x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        assert label.shape == (len(x),)
+        seen.update(label.tolist())
+        return 0.5 * x
+
+    search(Denoiser(network, PROCESS, "x0"), images, search="gradient", labels=labels)
+    assert seen == set(range(8))  # those that are held out for validation too
 
 
 def test_a_network_that_gives_no_gradient_is_refused(grey_images: Callable[..., Tensor]) -> None:

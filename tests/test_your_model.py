@@ -144,7 +144,7 @@ def test_the_report_says_whether_they_are_any_good(folder: Path, monkeypatch: py
         assert f"\n{name} " in printed
     (results,) = Path().glob("outputs/edm/report/*/results.csv")
     for metric in ("bits_per_dim", "steps_within_0.1", "fid_cifar10"):
-        assert f"\n{metric}," in results.read_text()
+        assert f",{metric}," in results.read_text()
 
 
 def test_the_notebooks_lines_and_the_exports_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
