@@ -64,7 +64,7 @@ def test_the_page_has_the_tables(swept: Path) -> None:
         "## Process: edm",
         "**Minus tangent**",
         "| elbo_dp (tuned) |",
-        "**Distance in features**",
+        "Distance in features (",
     ):
         assert words in page
 

@@ -52,6 +52,9 @@ for n in (300, 50):  # blocks of 128: three of them, then one
     found[f"features {n}"] = [bool(torch.equal(kept, images.flatten(1).flip(0)))]
 rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 (folder / f"{devices}-{rank}.json").write_text(json.dumps(found))
+if torch.distributed.is_initialized():  # else threads of gloo may still run when the process ends
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 """
 
 

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fewstep.artefacts.features import EXTRACTOR, Features, FeatureSettings, features_of
+from fewstep.artefacts.extractors.classifier import EXTRACTOR, ClassifierExtractor
+from fewstep.artefacts.features import Features
 from fewstep.artefacts.statistics import StatisticsSettings, statistics_of
 from fewstep.backbones.blocks import ResBlock
 from fewstep.backbones.unet import UNet
@@ -99,7 +100,7 @@ def test_sampling_and_its_judge(precision: str, denoiser: Denoiser, types: Types
     before = {name: tensor.clone() for name, tensor in features.extractor.state_dict().items()}
     distance = FrechetDistance(features.reference)
     module = SamplingModule(
-        *(denoiser, Ddim(), SCHEDULE, features.extractor, distance),
+        *(denoiser, Ddim(), SCHEDULE, features.extractor, [distance]),
         n_images=20,
         batch_size=128,
         seed=0,
@@ -158,11 +159,11 @@ def test_the_average_moves_where_half_precision_would_not(denoiser: Denoiser) ->
 
 @pytest.mark.parametrize("precision", LOWER)
 def test_the_judge_is_trained_in_float32_always(precision: str, tmp_path: Path, types: Types) -> None:
-    settings = FeatureSettings(epochs=1, width=4, num_features=6, batch_size=400)
-    features_of(tmp_path, Digits(), {"name": "digits"}, settings, trainers(precision))
+    judge = ClassifierExtractor(epochs=1, width=4, num_features=6, batch_size=400)
+    judge.make(tmp_path, Digits(), {"name": "digits"}, trainers(precision))
     assert types.judge == {torch.float32}
     (made,) = tmp_path.glob(f"*/{EXTRACTOR}")
-    other = features_of(tmp_path / "other", Digits(), {"name": "digits"}, settings, trainers("32-true"))
+    other = judge.make(tmp_path / "other", Digits(), {"name": "digits"}, trainers("32-true"))
     assert made.read_bytes() == (other / EXTRACTOR).read_bytes()
 
 
