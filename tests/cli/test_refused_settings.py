@@ -148,7 +148,8 @@ def test_the_process_that_was_started_says_so_too(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        "fewstep: There is no process 'linaer'; did you mean 'linear'? Allowed: cosine, edm, linear, scaled_linear.\n"
+        "fewstep: There is no process 'linaer'; did you mean 'linear'? "
+        "Allowed: cosine, edm, linear, scaled_linear.\n"
     )
     assert list(tmp_path.iterdir()) == []
 
