@@ -1,5 +1,6 @@
 """What metrics of samples share that need every image's features, not their sums alone."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
@@ -66,6 +67,6 @@ class KeptFeatures(Metric):
             raise UserError(f"Only {int(self.seen.sum())} of {len(self.seen)} images were judged.")
         return self.features
 
+    @abstractmethod
     def compute(self) -> Mapping[str, Measured]:
         """Name of a measure → its value."""
-        raise NotImplementedError
