@@ -9,18 +9,20 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from fewstep.artefacts.features import FeatureSettings, features_of, load_features
+from fewstep.artefacts.extractors.classifier import ClassifierExtractor
 from fewstep.artefacts.statistics import StatisticsSettings, statistics_of
 from fewstep.backbones.unet import UNet
 from fewstep.data import base
 from fewstep.data.base import blocks, checked_images, part_of
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
-from fewstep.judging.frechet import floor_row
+from fewstep.judging.frechet import floor_rows
 from fewstep.judging.health import wiener_row
+from fewstep.judging.settings import Evaluation, Judge
 from fewstep.modules.training import BATCH, TrainingBatches, ValidationError
 from fewstep.process import Process
 from fewstep.report.findings import health_findings
+from fewstep.sampling import ROWS
 from fewstep.statistics import samples
 from fewstep.statistics.covariance import DataCovariance
 from fewstep.statistics.denoising_error import KIND, DenoisingError
@@ -152,11 +154,11 @@ def test_the_judge_is_trained_and_its_reference_made_in_blocks(
 
     dataset = VirtualDataset((1, 4, 4), n=640)
     monkeypatch.setattr(base, "BLOCK_BYTES", 100 * 16 * 8)
-    settings = FeatureSettings(epochs=1, batch_size=32, width=4, num_features=6)
-    folder = features_of(tmp_path, dataset, {"name": "virtual"}, settings, TRAINER)
-    features = load_features(folder)
+    settings = ClassifierExtractor(epochs=1, batch_size=32, width=4, num_features=6)
+    folder = settings.make(tmp_path, dataset, {"name": "virtual"}, TRAINER)
+    features = settings.load(folder, dataset)
     assert {name: one.largest for name, one in dataset.sets.items()} == {
-        "train": 100,
+        "train": ROWS,
         "validation": 0,
         "test": 100,
     }
@@ -165,6 +167,14 @@ def test_the_judge_is_trained_and_its_reference_made_in_blocks(
     assert features.reference.n == 640
     torch.testing.assert_close(features.reference.mean, of_train.mean(0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(features.reference.covariance, torch.cov(of_train.T), rtol=1e-4, atol=1e-6)
-    row = floor_row(dataset, features, "fid", {"dataset": "virtual"})
+    judge = Judge(
+        settings=Evaluation(),
+        solvers={},
+        shape=dataset.shape,
+        levels=256,
+        features=features,
+        trainer=lambda _: TRAINER(),
+    )
+    (row,) = floor_rows(judge, dataset, {"dataset": "virtual"})
     assert math.isfinite(row.value)
-    assert dataset.sets["test"].largest == 100
+    assert dataset.sets["test"].largest == ROWS
