@@ -14,7 +14,7 @@ from fewstep.objectives.discretization import Discretization
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.dp import Dp, optimal_paths
-from fewstep.search.regret import best_path
+from fewstep.search.regret import best_paths
 from fewstep.solvers.ddim import Ddim
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.statistics.interpolation import interpolated
@@ -181,5 +181,5 @@ def test_few_timesteps_find_its_schedules_within_the_bound_that_they_state() -> 
     truth = objective.edge_costs({KIND: whole})
     assert len(refined.measured.indices) < 100
     for K in (4, 8, 16):
-        path = best_path(objective.edge_costs({KIND: interpolated(refined.measured)}), K)
-        assert truth.total(path) <= (1 + refined.regret_bound) * truth.total(best_path(truth, K))
+        path = best_paths(objective.edge_costs({KIND: interpolated(refined.measured)}), [K])[K]
+        assert truth.total(path) <= (1 + refined.regret_bound) * truth.total(best_paths(truth, [K])[K])

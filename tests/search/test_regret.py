@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewstep.costs import CostTable
-from fewstep.search.regret import CostError, best_path, first_costs, regret_bound
+from fewstep.search.regret import CostError, WorstCase, best_paths, first_costs
 
 M = 4
 
@@ -38,9 +38,10 @@ def paths(steps: int) -> list[list[int]]:
 
 def totals(table: CostTable, error: CostError, path: list[int], signs: Tensor, first_signs: Tensor) -> float:
     """The path's total where the error of timestep t has the sign signs[t]."""
-    first = first_costs(table)
-    start = (path[1],) if first.ndim == 1 else (path[1], path[2])
-    total = (first[start] + first_signs[path[1]] * error.first[start]).item()
+    first, of_first = first_costs(table, path[1]), error.first[path[1]]
+    if table.first_pairs is not None:
+        first, of_first = first[path[2]], of_first[path[2]]
+    total = (first + first_signs[path[1]] * of_first).item()
     for s, t in itertools.pairwise(path[1:]):
         total += (table.costs[s, t] * (1 + signs[t] * error.relative[t])).item()
     return total
@@ -52,7 +53,7 @@ def test_it_is_the_largest_regret_over_all_errors(seed: int, pairs: bool) -> Non
     """The regret is a maximum of functions linear in the errors, so the largest one is at a corner."""
     table, error = random_table(seed, pairs=pairs), random_error(seed, pairs=pairs)
     for steps in (2, 3):
-        path = best_path(table, steps)
+        path = best_paths(table, [steps])[steps]
         largest = 0.0
         for corner in itertools.product((-1.0, 1.0), repeat=2 * (M - 1)):
             signs, first_signs = (torch.tensor([0.0, *part, 0.0]) for part in (corner[: M - 1], corner[M - 1 :]))
@@ -61,7 +62,7 @@ def test_it_is_the_largest_regret_over_all_errors(seed: int, pairs: bool) -> Non
                 own = totals(table, error, path, signs, first_signs)
                 least = min(totals(table, error, other, signs, first_signs) for other in paths(steps))
                 largest = max(largest, own - least)
-        bound, rival = regret_bound(table, error, path)
+        bound, rival = WorstCase(table, error).regret_bound(path)
         assert bound == pytest.approx(largest, abs=1e-12)
         assert rival in paths(steps)
 
@@ -69,7 +70,9 @@ def test_it_is_the_largest_regret_over_all_errors(seed: int, pairs: bool) -> Non
 def test_without_errors_the_best_path_has_no_regret_and_another_has_its_own() -> None:
     table = random_table(7, pairs=False)
     nothing = CostError(torch.zeros(M + 1, dtype=torch.float64), torch.zeros(M + 1, dtype=torch.float64))
-    best = best_path(table, 3)
-    assert regret_bound(table, nothing, best) == (0.0, best)
+    best = best_paths(table, [3])[3]
+    assert WorstCase(table, nothing).regret_bound(best) == (0.0, best)
     for path in paths(3):
-        assert regret_bound(table, nothing, path)[0] == pytest.approx(table.total(path) - table.total(best))
+        assert WorstCase(table, nothing).regret_bound(path)[0] == pytest.approx(
+            table.total(path) - table.total(best)
+        )

@@ -11,7 +11,7 @@ from fewstep.objectives.elbo import ElboObjective
 from fewstep.objectives.mse_reweighted import MseReweighted
 from fewstep.process import Process
 from fewstep.schedule import Schedule
-from fewstep.search.regret import best_path
+from fewstep.search.regret import best_paths
 from fewstep.statistics.denoising_error import KIND, DenoisingError, DenoisingErrorEstimator
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.interpolation import interpolated
@@ -72,7 +72,7 @@ def test_images_are_doubled_until_the_standard_error_is_small(asked: Asked, regr
     for variance in ("posterior", "optimal"):
         objective = ElboObjective(variance)
         for K in STEPS:
-            path = best_path(objective.edge_costs(statistics), K)
+            path = best_paths(objective.edge_costs(statistics), [K])[K]
             nats = objective.image_values(statistics, Schedule.on_grid(path, PROCESS))
             errors.append(nats.std().item() / math.sqrt(n) / (4 * math.log(2)))
     assert found.standard_error == pytest.approx(max(errors))

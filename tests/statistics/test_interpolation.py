@@ -51,8 +51,8 @@ def test_costs_at_measured_timesteps_are_those_measured(everything, variance: st
     expected = objective.edge_costs({whole.kind: whole})
     torch.testing.assert_close(found.costs[:, nodes], expected.costs[:, nodes], rtol=1e-13, atol=0)
     torch.testing.assert_close(
-        first_costs(found)[..., nodes, :] if found.first_pairs is not None else found.costs[0, nodes],
-        first_costs(expected)[..., nodes, :] if found.first_pairs is not None else expected.costs[0, nodes],
+        torch.stack([first_costs(found, n) for n in nodes]),
+        torch.stack([first_costs(expected, n) for n in nodes]),
         rtol=1e-9,
         atol=1e-9,
     )

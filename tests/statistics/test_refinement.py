@@ -19,7 +19,7 @@ from fewstep.objectives.base import Objective
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.objectives.mse_reweighted import MseReweighted
 from fewstep.process import Process
-from fewstep.search.regret import best_path
+from fewstep.search.regret import best_paths
 from fewstep.stages.pretrain import Pretraining, pretrain
 from fewstep.statistics.clipped_denoising_error import ClippedDenoisingErrorEstimator
 from fewstep.statistics.denoising_error import KIND, DenoisingError
@@ -43,8 +43,8 @@ def found_with(whole: DenoisingError, objectives: list[Objective], tolerance: fl
 def regret(whole: DenoisingError, few: DenoisingError, objective: Objective, K: int) -> float:
     """What the path chosen from few timesteps costs more than the best, judged on all, in the table's unit."""
     truth = objective.edge_costs({whole.kind: whole})
-    path = best_path(objective.edge_costs({whole.kind: interpolated(few)}), K)
-    return truth.total(path) - truth.total(best_path(truth, K))
+    path = best_paths(objective.edge_costs({whole.kind: interpolated(few)}), [K])[K]
+    return truth.total(path) - truth.total(best_paths(truth, [K])[K])
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_an_objective_without_a_unit_of_likelihood_is_bounded_by_a_share_of_its_
     refined = found_with(digits, [objective], 0.01)
     truth = objective.edge_costs({KIND: digits})
     for K in STEPS:
-        assert regret(digits, refined.measured, objective, K) <= 0.01 * truth.total(best_path(truth, K))
+        assert regret(digits, refined.measured, objective, K) <= 0.01 * truth.total(best_paths(truth, [K])[K])
     assert 20 * refined.measured.calls <= digits.calls
 
 

@@ -1,14 +1,17 @@
 """How much worse than the best a path can be where the costs are known within an error."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fewstep.cores import spread
 from fewstep.costs import CostTable
 from fewstep.search.dp import optimal_paths, optimal_paths_from_pairs
+
+ROWS = 64  # of a table at a time, so that its temporaries stay small
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,18 @@ class CostError:
     first: Tensor
 
 
-def best_path(table: CostTable, steps: int) -> list[int]:
-    """The path of least total cost in so many steps."""
+def best_paths(table: CostTable, steps: Sequence[int]) -> dict[int, list[int]]:
+    """K → the path of least total cost in so many steps; one pass for all K's."""
     if table.first_pairs is None:
-        return optimal_paths(table.costs, [steps])[steps]
-    return optimal_paths_from_pairs(table.costs, table.first_pairs, [steps])[steps]
+        return optimal_paths(table.costs, steps)
+    return optimal_paths_from_pairs(table.costs, table.first_pairs, steps)
 
 
-def first_costs(table: CostTable) -> Tensor:
-    """What the first step adds: costs[0], [M+1], or with first pairs [M+1, M+1]; +inf where it is forbidden."""
+def first_costs(table: CostTable, n_1: int) -> Tensor:
+    """What the first step (0, n_1) adds, a scalar; with first pairs [M+1], for every n_2. +inf where forbidden."""
     if table.first_pairs is None:
-        return table.costs[0]
-    return (table.first_pairs - table.costs).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return table.costs[0, n_1]
+    return _without_second(table.first_pairs[n_1], table.costs[n_1])
 
 
 def margins(table: CostTable, error: CostError, path: Sequence[int]) -> Tensor:
@@ -49,34 +52,93 @@ def margins(table: CostTable, error: CostError, path: Sequence[int]) -> Tensor:
     return found
 
 
-def regret_bound(table: CostTable, error: CostError, path: Sequence[int]) -> tuple[float, list[int]]:
-    """The most that a path's true cost can exceed the least one of as many steps.
+class WorstCase:
+    """Costs under which a path's total less a rival's is the largest there is, for every rival at once.
 
-    That is the largest difference of two totals over all errors within their bounds, exactly: where only one of
-    path and rival ends a step at a timestep, the path's cost is higher, or the rival's lower, by all of its error;
-    where both do, one error moves the two costs together.
+    Where only one of path and rival ends a step at a timestep, the path's cost is higher, or the rival's lower, by
+    all of its error; where both do, one error moves the two costs together. So the costs differ from one path to
+    the next at its own timesteps alone, and the rest of the table is made once for all paths.
 
-    Returns:
-        The bound, in the table's unit, and the rival that attains it.
+    Args:
+        table: the costs.
+        error: how far they may be from the true ones.
     """
-    worst = _worst_case(table, error, path)
-    rival = best_path(worst, len(path) - 1)
-    return max(0.0, worst.total(path) - worst.total(rival)), rival
+
+    def __init__(self, table: CostTable, error: CostError) -> None:
+        self._table, self._error = table, error
+        self._costs = _lowered(table, error)
+
+    def regret_bound(self, path: Sequence[int]) -> tuple[float, list[int]]:
+        """The most that a path's true cost can exceed the least one of as many steps.
+
+        That is the largest difference of two totals over all errors within their bounds, exactly.
+
+        Returns:
+            The bound, in the table's unit, and the rival that attains it.
+        """
+        steps = len(path) - 1
+        with self._of(path) as costs:
+            rival = best_paths(costs, [steps])[steps]
+            return max(0.0, costs.total(path) - costs.total(rival)), rival
+
+    @contextmanager
+    def _of(self, path: Sequence[int]) -> Iterator[CostTable]:
+        """The costs for a path, as long as the block lasts."""
+        table, error, worst = self._table, self._error, self._costs
+        own = margins(table, error, path)
+        nodes = torch.tensor(path[1:])
+        kept = worst.costs[:, nodes]
+        for t, margin in zip(path[2:], own[1:], strict=True):
+            costs = table.costs[1:t, t]
+            worst.costs[1:t, t] = costs + _moved_together(margin, error.relative[t] * _size(costs))
+        with self._first_steps_of(path, own[0]):
+            yield worst
+        worst.costs[:, nodes] = kept
+
+    @contextmanager
+    def _first_steps_of(self, path: Sequence[int], margin: Tensor) -> Iterator[None]:
+        table, error, worst, n_1 = self._table, self._error, self._costs, path[1]
+        first = first_costs(table, n_1) + _moved_together(margin, error.first[n_1])
+        if table.first_pairs is None or worst.first_pairs is None:
+            worst.costs[0, n_1] = first  # `_of` puts it back with the rest of its column
+            yield
+            return
+        pairs, nodes = worst.first_pairs, torch.tensor(path[2:])
+        kept, kept_row = pairs[:, nodes], pairs[n_1].clone()
+        added = _without_second(table.first_pairs[:, nodes], table.costs[:, nodes])
+        pairs[:, nodes] = added - error.first[:, nodes] + worst.costs[:, nodes]
+        pairs[n_1] = first + worst.costs[n_1]
+        yield
+        pairs[n_1], pairs[:, nodes] = kept_row, kept
 
 
-def _worst_case(table: CostTable, error: CostError, path: Sequence[int]) -> CostTable:
-    """Costs under which the path's total less a rival's is the largest there is, for every rival at once."""
-    own = margins(table, error, path)
-    size = table.costs.abs().nan_to_num(posinf=0.0)
-    costs = table.costs - error.relative * size
-    for (_, t), margin in itertools.islice(zip(itertools.pairwise(path), own, strict=True), 1, None):
-        costs[1:t, t] = table.costs[1:t, t] + _moved_together(margin, error.relative[t] * size[1:t, t])
-    first = -error.first
-    first[path[1]] = _moved_together(own[0], error.first[path[1]])
-    if table.first_pairs is None:
-        costs[0] = table.costs[0] + first
-        return CostTable(table.times, costs, table.unit)
-    return CostTable(table.times, costs, table.unit, first_costs(table) + first + costs)
+def _lowered(table: CostTable, error: CostError) -> CostTable:
+    """The least costs that there may be, but for a table with first pairs those of the single first steps."""
+    costs = torch.full_like(table.costs, torch.inf)
+    first_pairs = None if table.first_pairs is None else torch.full_like(costs, torch.inf)
+
+    def lower(first: int) -> None:
+        block = slice(first, first + ROWS), slice(first + 1, None)
+        known = table.costs[block]
+        costs[block] = known - error.relative[block[1]] * _size(known)
+        if table.first_pairs is not None and first_pairs is not None:
+            added = _without_second(table.first_pairs[block], known)
+            first_pairs[block] = added - error.first[block] + costs[block]
+
+    spread(lower, range(1, len(costs) - 1, ROWS))
+    if first_pairs is None:
+        costs[0] = table.costs[0] - error.first
+    return CostTable(table.times, costs, table.unit, first_pairs)
+
+
+def _size(costs: Tensor) -> Tensor:
+    """|cost|, 0 where the step is forbidden."""
+    return costs.abs().nan_to_num(posinf=0.0)
+
+
+def _without_second(first_pairs: Tensor, costs: Tensor) -> Tensor:
+    """What the steps (0, n_1) add to (n_1, n_2); +inf where they are forbidden."""
+    return (first_pairs - costs).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _moved_together(margin: Tensor, of_rival: Tensor) -> Tensor:

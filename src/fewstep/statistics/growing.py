@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from fewstep.objectives.base import NATS, Objective
 from fewstep.process import Process
 from fewstep.schedule import Schedule
-from fewstep.search.regret import best_path
+from fewstep.search.regret import best_paths
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
-from fewstep.statistics.joining import joined_images, joined_timesteps, selected_timesteps
+from fewstep.statistics.joining import averaged, joined_images, joined_timesteps, selected_timesteps
 from fewstep.statistics.refinement import refine
 
 FIRST_IMAGES = 32
@@ -128,13 +128,12 @@ def _standard_error(
     measured: DenoisingError, objectives: Sequence[Objective], kind: str, steps: Sequence[int]
 ) -> float:
     """The largest standard error of a chosen path's total over images, bits/dim."""
-    whole = {kind: interpolated(measured)}
+    means = {kind: interpolated(averaged(measured))}
     largest = math.nan
     for objective in (one for one in objectives if one.unit == NATS):
-        table = objective.edge_costs(whole)
-        for K in steps:
-            schedule = Schedule.on_grid(best_path(table, K), measured.process)
-            nats = objective.image_values(whole, schedule)
+        for path in best_paths(objective.edge_costs(means), steps).values():
+            schedule = Schedule.on_grid(path, measured.process)
+            nats = objective.image_values({kind: interpolated(measured, at=path[1:])}, schedule)
             error = (nats.std() / len(nats) ** 0.5).item() / (measured.dimensions * math.log(2))
             largest = error if math.isnan(largest) else max(largest, error)
     return largest

@@ -6,7 +6,7 @@ positions of λ. An image keeps its share of the mean, which moves linearly from
 so that the mean over images is the interpolated mean, and what is made of per-image sums agrees with the table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -40,8 +40,8 @@ class InterpolatedDenoisingError(DenoisingError):
         raise UserError("Interpolated statistics are not written to files; save what was measured instead.")
 
 
-def interpolated(measured: DenoisingError) -> DenoisingError:
-    """The statistics at all timesteps; those given themselves where they hold all.
+def interpolated(measured: DenoisingError, at: Sequence[int] | None = None) -> DenoisingError:
+    """The statistics at grid indices, ascending, or at all timesteps; those given themselves where they hold all.
 
     The decoder's terms and the learned variance's sums are interpolated from t_2 on: at t_1 the decoder's variance
     is another one (fewstep.variance.additive_decoder), and no KL begins there.
@@ -57,14 +57,17 @@ def interpolated(measured: DenoisingError) -> DenoisingError:
             f"Statistics are interpolated between the timesteps 1, 2 and {process.T} of the grid, which must be "
             f"measured; given were {measured.indices.tolist()}."
         )
-    grid, inner = _Interpolation(process, measured.indices), _Interpolation(process, measured.indices[1:])
+    wanted = torch.as_tensor(range(1, process.T + 1) if at is None else at)
+    grid = _Interpolation(process, measured.indices, wanted)
+    inner = _Interpolation(process, measured.indices[1:], wanted[wanted > 1])
 
     def from_second(values: Tensor) -> Tensor:
-        return torch.cat([values[:1], inner.means_and_shares(values[1:], logarithmic=False)])
+        found = inner.means_and_shares(values[1:], logarithmic=False)
+        return torch.cat([values[: len(wanted) - len(found)], found])
 
     means = grid.means(measured.fitted_error, logarithmic=True)
     whole: dict[str, object] = {
-        "indices": torch.arange(1, process.T + 1),
+        "indices": wanted,
         "error": grid.means_and_shares(measured.error, logarithmic=True),
         "decoder_of_process": from_second(measured.decoder_of_process),
         "decoder_of_error": grid.means_and_shares(measured.decoder_of_error, logarithmic=False),
@@ -73,7 +76,7 @@ def interpolated(measured: DenoisingError) -> DenoisingError:
     if measured.fraction is not None:
         assert measured.decoder_of_fraction is not None
         whole["decoder_of_fraction"] = from_second(measured.decoder_of_fraction)
-        whole["fraction"] = _fraction(process, inner, measured.fraction)
+        whole["fraction"] = _fraction(process, inner, measured.fraction, int((wanted == 1).sum()))
     if measured.pairs is not None:
         whole["pairs"] = _pairs(from_second, measured.pairs)
     kept = {field.name: getattr(measured, field.name) for field in fields(DenoisingError)}
@@ -81,21 +84,24 @@ def interpolated(measured: DenoisingError) -> DenoisingError:
 
 
 class _Interpolation:
-    """From measured timesteps to all between the first and the last of them.
+    """From measured timesteps to others between the first and the last of them.
 
     Args:
         process: the process.
         indices: int64 [N], the grid indices measured, ascending.
+        wanted: int64 [M], those that values are wanted at, ascending.
     """
 
-    def __init__(self, process: Process, indices: Tensor) -> None:
-        self.rows = indices - indices[0]
-        whole = torch.arange(int(indices[0]), int(indices[-1]) + 1)
-        position = -process.log_snr_axis()[whole - 1]
-        self._nodes, self._position = position[self.rows], position
-        self.below = (torch.searchsorted(indices, whole, right=True) - 1).clamp(max=len(indices) - 2)
+    def __init__(self, process: Process, indices: Tensor, wanted: Tensor) -> None:
+        self.indices, self.wanted = indices, wanted
+        place = torch.searchsorted(indices, wanted).clamp(max=len(indices) - 1)
+        self.rows = (indices[place] == wanted).nonzero().flatten()  # of the wanted ones those that are measured
+        self.sources = place[self.rows]
+        axis = -process.log_snr_axis()
+        self._nodes, self._position = axis[indices - 1], axis[wanted - 1]
+        self.below = (torch.searchsorted(indices, wanted, right=True) - 1).clamp(max=len(indices) - 2)
         left, right = self._nodes[self.below], self._nodes[self.below + 1]
-        self.weight = (position - left) / (right - left)
+        self.weight = (self._position - left) / (right - left)
 
     def means(self, values: Tensor, *, logarithmic: bool) -> Tensor:
         """The monotone cubic through `values` [N, …], or through their logarithms; [M, …]."""
@@ -119,27 +125,31 @@ class _Interpolation:
 
     def _kept(self, found: Tensor, values: Tensor) -> Tensor:
         """What was measured stays, to the last bit."""
-        found[self.rows] = values
+        found[self.rows] = values[self.sources]
         return found
 
 
-def _fraction(process: Process, inner: _Interpolation, measured: FractionSums) -> FractionSums:
-    """log P and log H at n points of Δ, evenly placed between 0 and its largest value; t_1 as it is."""
+def _fraction(process: Process, inner: _Interpolation, measured: FractionSums, first: int) -> FractionSums:
+    """log P and log H at n points of Δ, evenly placed between 0 and its largest value; the `first` as they are."""
     centre, a = measured.centre[1:], measured.coefficients[1:]
     n = max(2, a.shape[1])
     x = points(n)
     values = evaluate(a.movedim(1, 0)[:, None], x[:, None, None, None])  # [n, N, 2, images]
-    log_variance = process.log_variance(process.grid[1:])
-    length = (log_variance - log_variance[0])[1:]
-    growth = torch.exp((centre * length[inner.rows])[:, None] * (x + 1) / 2)[..., None, None]  # [N, n, 1, 1]
+
+    def length(indices: Tensor) -> Tensor:
+        return process.log_variance(process.grid[indices]) - process.log_variance(process.grid[1])
+
+    growth = torch.exp((centre * length(inner.indices))[:, None] * (x + 1) / 2)[..., None, None]  # [N, n, 1, 1]
     sums = inner.means_and_shares(values.movedim(0, 1) / growth, logarithmic=True)
     centres = inner.linear(centre)
-    growth = torch.exp((centres * length)[:, None] * (x + 1) / 2)[..., None, None]
+    growth = torch.exp((centres * length(inner.wanted))[:, None] * (x + 1) / 2)[..., None, None]
     found = coefficients((sums * growth).movedim(1, 0)).movedim(0, 1)
-    found[inner.rows] = torch.nn.functional.pad(a, (0, 0, 0, 0, 0, n - a.shape[1]))
-    first = torch.nn.functional.pad(measured.coefficients[:1], (0, 0, 0, 0, 0, n - a.shape[1]))
-    whole = torch.cat([first, found])
-    return FractionSums(centre=torch.cat([measured.centre[:1], centres]), coefficients=whole, mean=whole.mean(3))
+    whole = torch.nn.functional.pad(measured.coefficients, (0, 0, 0, 0, 0, n - a.shape[1]))
+    found[inner.rows] = whole[1:][inner.sources]
+    found = torch.cat([whole[:first], found])
+    return FractionSums(
+        centre=torch.cat([measured.centre[:first], centres]), coefficients=found, mean=found.mean(3)
+    )
 
 
 def _pairs(from_second: Callable[[Tensor], Tensor], measured: PairDecoder) -> PairDecoder:

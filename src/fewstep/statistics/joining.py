@@ -76,6 +76,19 @@ def joined_images(one: DenoisingError, other: DenoisingError) -> DenoisingError:
     return replace(one, prior=torch.cat([one.prior, other.prior]), calls=one.calls + other.calls, **parts)
 
 
+def averaged(statistics: DenoisingError) -> DenoisingError:
+    """The statistics of one image that stands for all: their means. Tables are made of these alone."""
+
+    def average(a: Tensor, _: Tensor) -> Tensor:
+        return a.mean(-1, keepdim=True)
+
+    parts = _parts(statistics, statistics, average)
+    if statistics.fraction is not None:
+        coefficients = statistics.fraction.mean[..., None]
+        parts["fraction"] = replace(statistics.fraction, coefficients=coefficients)
+    return replace(statistics, prior=statistics.prior.mean(0, keepdim=True), **parts)
+
+
 def _parts(one: DenoisingError, other: DenoisingError, join: Join) -> dict[str, Any]:
     """All that is joined alike along timesteps and along images."""
     parts: dict[str, Any] = {}

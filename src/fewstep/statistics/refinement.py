@@ -18,17 +18,19 @@ seconds, whose errors are rough in t, it failed at a third of them, and the true
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fewstep.costs import CostTable
 from fewstep.process import Process
-from fewstep.search.regret import CostError, best_path, first_costs, margins, regret_bound
+from fewstep.search.regret import CostError, WorstCase, best_paths, first_costs, margins
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
+from fewstep.statistics.joining import averaged
 
 FIRST = 16  # timesteps before the first checks
 WHOLE = 50  # a grid of at most so many timesteps is measured whole
@@ -73,6 +75,13 @@ class GapError:
         return GapError(max(self.relative, share * other.relative), torch.maximum(self.first, share * other.first))
 
 
+class StepCosts(NamedTuple):
+    """What a table charges for the steps from one timestep t: (s, t), s ≥ 1, and (0, t), as `first_costs` says."""
+
+    steps: Tensor
+    first: Tensor
+
+
 @dataclass(frozen=True)
 class RegretBound:
     """The bound for one table and K, in the unit of `Refined.regret_bound`.
@@ -105,24 +114,20 @@ def refine(
     if process.T <= WHOLE:
         return Refined(measure(range(1, process.T + 1)), 0.0)
     nodes = even_in_log_snr(process, FIRST)
-    errors: dict[Gap, list[GapError]] = {}
-    before = [table(interpolated(measure(nodes))) for table in tables]
-    checks = {gap: _middle(process, gap) for gap in itertools.pairwise(nodes) if gap[1] - gap[0] > 1}
+    checked = [_Checked(process, table) for table in tables]
+    whole = interpolated(averaged(measure(nodes)))
+    for one in checked:
+        one.foresee(one.table(whole), nodes)
+    checks = _middles(process, itertools.pairwise(nodes))
     while True:
         nodes = sorted({*nodes, *checks.values()})
         measured = measure(nodes)
-        after = [table(interpolated(measured)) for table in tables]
-        for gap, check in checks.items():
-            found = [_found(*pair, check) for pair in zip(before, after, strict=True)]
-            divided = errors.pop(gap, found)
-            found = [new.at_least(old, OF_PARENT) for new, old in zip(found, divided, strict=True)]
-            errors[gap[0], check] = errors[check, gap[1]] = found
-        bounds = _bounds(process, errors, after, steps)
+        whole = interpolated(averaged(measured))
+        bounds = [bound for one in checked for bound in one.bounds(whole, checks, nodes, steps)]
         largest = max((one.regret for one in bounds), default=0.0)
         if largest <= tolerance:
             return Refined(measured, largest)
-        checks = {gap: _middle(process, gap) for gap in _worth_a_check(bounds, tolerance)}
-        before = after
+        checks = _middles(process, _worth_a_check(bounds, tolerance))
 
 
 def expected_timesteps(T: int) -> int:
@@ -138,54 +143,56 @@ def even_in_log_snr(process: Process, n: int) -> list[int]:
     return sorted({1, 2, process.T, *nearest.tolist()})
 
 
-def _middle(process: Process, gap: Gap) -> int:
-    """The grid index between two others whose log-SNR is nearest to the mean of theirs."""
-    low, high = gap
-    log_snr = process.log_snr_axis()[low - 1 : high]
-    return low + 1 + int((log_snr[1:-1] - (log_snr[0] + log_snr[-1]) / 2).abs().argmin())
+def _middles(process: Process, gaps: Iterable[Gap]) -> dict[Gap, int]:
+    """Where there is one, the grid index within a gap whose log-SNR is nearest to the mean of its ends'."""
+    log_snr = process.log_snr_axis()
+    found = {}
+    for low, high in gaps:
+        if high - low > 1:
+            mean = (log_snr[low - 1] + log_snr[high - 1]) / 2
+            found[low, high] = low + 1 + int((log_snr[low : high - 1] - mean).abs().argmin())
+    return found
 
 
-def _found(before: CostTable, after: CostTable, check: int) -> GapError:
-    """What a check has moved: the costs of the steps from its timestep."""
-    old, new = before.costs[1:check, check], after.costs[1:check, check]
-    relative = ((new - old).abs() / torch.minimum(new.abs(), old.abs())).nan_to_num(nan=0.0).clamp(max=LARGEST)
-    first = (first_costs(after)[check] - first_costs(before)[check]).abs().nan_to_num(nan=0.0)
-    if after.first_pairs is None:
-        return GapError(max(relative.tolist(), default=0.0), first[None])
-    by_offset = first[check + 1 :]
-    last = by_offset[-1:].expand(check)
-    return GapError(max(relative.tolist(), default=0.0), torch.cat([by_offset, last]))
+class _Checked:
+    """One objective's table, and what checks have told of it. No more than one table is held at a time.
 
+    Args:
+        process: the process of the model.
+        table: what the objective makes of statistics at all timesteps.
+    """
 
-def _cost_error(process: Process, errors: dict[Gap, list[GapError]], number: int) -> CostError:
-    """The error at every timestep; none at those measured."""
-    size = process.T + 1
-    of_gaps = [found[number] for _, found in sorted(errors.items())]
-    in_pairs = len(of_gaps[0].first) > 1
-    relative = torch.zeros(size, dtype=torch.float64)
-    first = torch.zeros((size, size) if in_pairs else size, dtype=torch.float64)
-    offset = (torch.arange(size) - torch.arange(size)[:, None]).clamp(min=1) - 1 if in_pairs else torch.zeros(size)
-    for place, (low, high) in enumerate(sorted(errors)):
-        error = of_gaps[place]
-        for beside in of_gaps[max(place - 1, 0) : place + 2]:
-            error = error.at_least(beside, OF_NEIGHBOUR)
-        inside = slice(low + 1, high)
-        relative[inside], first[inside] = error.relative, error.first[offset[inside].long()]
-    return CostError(relative, first)
+    def __init__(self, process: Process, table: Table) -> None:
+        self.process, self.table = process, table
+        self._errors: dict[Gap, GapError] = {}
+        self._foreseen: dict[int, StepCosts] = {}
 
+    def foresee(self, table: CostTable, nodes: Sequence[int]) -> None:
+        """Keep what a table without them says of all timesteps that may be checked next."""
+        possible = _middles(self.process, itertools.pairwise(nodes)).values()
+        self._foreseen = {check: _step_costs(table, check) for check in possible}
 
-def _bounds(
-    process: Process, errors: dict[Gap, list[GapError]], tables: Sequence[CostTable], steps: Sequence[int]
-) -> list[RegretBound]:
-    """The bound of every table and K."""
-    gaps = sorted(errors)
-    starts = torch.tensor([low for low, _ in gaps])
-    found = []
-    for number, table in enumerate(tables):
-        error = _cost_error(process, errors, number)
-        for K in steps:
-            path = best_path(table, K)
-            regret, rival = regret_bound(table, error, path)
+    def bounds(
+        self, whole: DenoisingError, checks: Mapping[Gap, int], nodes: Sequence[int], steps: Sequence[int]
+    ) -> list[RegretBound]:
+        """The bound of every K, now that `whole` knows the checks too and is measured at `nodes`."""
+        table = self.table(whole)
+        for gap, check in checks.items():
+            found = _found(self._foreseen[check], _step_costs(table, check), pairs=table.first_pairs is not None)
+            if gap in self._errors:
+                found = found.at_least(self._errors.pop(gap), OF_PARENT)
+            self._errors[gap[0], check] = self._errors[check, gap[1]] = found
+        self.foresee(table, nodes)
+        return self._bounds(table, steps)
+
+    def _bounds(self, table: CostTable, steps: Sequence[int]) -> list[RegretBound]:
+        gaps = sorted(self._errors)
+        starts = torch.tensor([low for low, _ in gaps])
+        error = _cost_error(self.process, [(gap, self._errors[gap]) for gap in gaps])
+        worst = WorstCase(table, error)
+        bounds = []
+        for path in best_paths(table, steps).values():
+            regret, rival = worst.regret_bound(path)
             unit = abs(table.total(path)) if table.dimensions is None else table.dimensions * math.log(2)
             of_gaps: dict[Gap, float] = {}
             for way in (path, rival):
@@ -193,8 +200,42 @@ def _bounds(
                 for place, margin in zip(places, margins(table, error, way).tolist(), strict=True):
                     if margin > 0:
                         of_gaps[gaps[place]] = of_gaps.get(gaps[place], 0.0) + margin / unit
-            found.append(RegretBound(regret / unit, of_gaps))
-    return found
+            bounds.append(RegretBound(regret / unit, of_gaps))
+        return bounds
+
+
+def _step_costs(table: CostTable, t: int) -> StepCosts:
+    return StepCosts(table.costs[1:t, t].clone(), first_costs(table, t).clone())
+
+
+def _found(old: StepCosts, new: StepCosts, *, pairs: bool) -> GapError:
+    """What a check has moved: the costs of the steps from its timestep; with `pairs` the first step's by n_2."""
+    moved = (new.steps - old.steps).abs() / torch.minimum(new.steps.abs(), old.steps.abs())
+    relative = max(moved.nan_to_num(nan=0.0).clamp(max=LARGEST).tolist(), default=0.0)
+    first = (new.first - old.first).abs().nan_to_num(nan=0.0)
+    if not pairs:
+        return GapError(relative, first[None])
+    check = len(new.steps) + 1
+    by_offset = first[check + 1 :]
+    return GapError(relative, torch.cat([by_offset, by_offset[-1:].expand(check)]))
+
+
+def _cost_error(process: Process, errors: Sequence[tuple[Gap, GapError]]) -> CostError:
+    """The error at every timestep, from those of the gaps in order; none at those measured."""
+    size = process.T + 1
+    in_pairs = len(errors[0][1].first) > 1
+    relative = torch.zeros(size, dtype=torch.float64)
+    first = torch.zeros((size, size) if in_pairs else size, dtype=torch.float64)
+    for place, ((low, high), error) in enumerate(errors):
+        for _, beside in errors[max(place - 1, 0) : place + 2]:
+            error = error.at_least(beside, OF_NEIGHBOUR)
+        relative[low + 1 : high] = error.relative
+        for n_1 in range(low + 1, high):
+            if in_pairs:
+                first[n_1, n_1 + 1 :] = error.first[: process.T - n_1]
+            else:
+                first[n_1] = error.first[0]
+    return CostError(relative, first)
 
 
 def _worth_a_check(bounds: Sequence[RegretBound], tolerance: float) -> set[Gap]:
