@@ -3,9 +3,9 @@
     python benchmarks/frechet_distance.py
 
 Two threads. `distance` is one `frechet_distance` to a reference whose root is known, `with error` what
-`FrechetDistance.compute` takes: eleven of them, ten for the jackknife, and the root. torchmetrics takes
-the eigenvalues of the unsymmetric product Σ_1 Σ_2. Covariances are those of random features whose variances fall
-like 1/j, of 10,000 images each.
+`FrechetDistance.compute` takes: eleven of them, ten for the jackknife, one on each core, and the root.
+torchmetrics takes the eigenvalues of the unsymmetric product Σ_1 Σ_2. Covariances are those of random features
+whose variances fall like 1/j, of 10,000 images each.
 
 Exits with status 1 if the two distances differ by more than 1e-8 of their value, if torchmetrics' form is not at
 least 3 times as slow as one distance with the root anew, or if the distance with its error takes 15 s or more.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fewstep.cores import spread
 from fewstep.errors import UserError
 
 BLOCKS = 10
@@ -84,24 +85,22 @@ class FrechetDistance(Metric):
         """The distance of all images together, and its jackknife standard error over blocks."""
         if self.count.sum() < 2:
             raise UserError("A Fréchet distance needs at least two images.")
-        everything = torch.ones(BLOCKS, dtype=torch.bool)
-        value = self._distance(everything)
+        n, total, products = self.count.sum(), self.total.sum(0), self.products.sum(0)
+        value = self._distance(n, total, products)
         present = [block for block in range(BLOCKS) if self.count[block] > 0]
-        if len(present) < 2 or self.count.sum() - self.count.max() < 2:
+        if len(present) < 2 or n - self.count.max() < 2:
             return value, float("nan")
-        without = []
-        for block in present:
-            kept = everything.clone()
-            kept[block] = False
-            without.append(self._distance(kept))
-        spread = torch.tensor(without, dtype=torch.float64)
-        g = len(without)
-        return value, ((g - 1) / g * (spread - spread.mean()).square().sum()).sqrt().item()
 
-    def _distance(self, blocks: Tensor) -> float:
-        blocks = blocks.to(self.count.device)
-        n = self.count[blocks].sum()
-        mean = self.total[blocks].sum(0) / n
-        covariance = (self.products[blocks].sum(0) - n * torch.outer(mean, mean)) / (n - 1)
+        def without(block: int) -> float:
+            left = n - self.count[block], total - self.total[block], products - self.products[block]
+            return self._distance(*left)
+
+        found = torch.tensor(spread(without, present), dtype=torch.float64)
+        g = len(found)
+        return value, ((g - 1) / g * (found - found.mean()).square().sum()).sqrt().item()
+
+    def _distance(self, n: Tensor, total: Tensor, products: Tensor) -> float:
+        mean = total / n
+        covariance = (products - n * torch.outer(mean, mean)) / (n - 1)
         moments = FeatureMoments((mean.cpu() + self.reference.mean), covariance.cpu(), int(n))
         return frechet_distance(moments, self.reference)
