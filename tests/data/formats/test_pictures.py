@@ -55,3 +55,38 @@ def test_other_kinds_are_not_opened(kind: str) -> None:
 def test_what_is_no_picture_is_a_sentence(content: bytes) -> None:
     with pytest.raises(UserError, match=r"^p (is empty|is not a PNG|cannot be read as a PNG)"):
         pixels(content, 32, "p")
+
+
+def interlaced(side: int, lacking: int) -> bytes:
+    """A black grey PNG of Adam7's seven passes, some bytes of the last of which are lacking."""
+    starts, steps = ((0, 4, 0, 2, 0, 1, 0), (0, 0, 4, 0, 2, 0, 1)), ((8, 8, 4, 4, 2, 2, 1), (8, 8, 8, 4, 4, 2, 2))
+    sizes = [
+        (len(range(x, side, across)), len(range(y, side, down)))
+        for x, y, across, down in zip(*starts, *steps, strict=True)
+    ]
+    body = b"".join((b"\0" * (1 + width)) * height for width, height in sizes if width)
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 1)
+    data = zlib.compress(body[: len(body) - lacking])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 13, 32])
+def test_a_picture_with_too_few_rows_is_cut_short(side: int) -> None:
+    """Pillow takes such a PNG, and paints what is lacking black."""
+    row = b"\0" + b"\x80" * 3 * side
+    for lacking in (1, len(row)):
+        with pytest.raises(UserError, match=r"^p (is cut short: it holds fewer rows|cannot be read)"):
+            pixels(png(side, side, (row * side)[:-lacking]), side, "p")
+    assert (pixels(png(side, side, row * side), side, "p") == 0x80).all()
+    assert (pixels(png(side, side, row * side + b"more"), side, "p") == 0x80).all()
+    with pytest.raises(UserError, match=r"^p (is cut short: it holds fewer rows|cannot be read)"):
+        pixels(interlaced(side, 1), side, "p")
+    assert (pixels(interlaced(side, 0), side, "p") == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_whole_pictures_of_every_mode_are_read(mode: str) -> None:
+    for size in ((1, 1), (3, 7), (13, 5)):
+        content = io.BytesIO()
+        Image.new(mode, size).save(content, "PNG")
+        assert center_cropped(content.getvalue(), 2, "p").shape == (3, 2, 2)

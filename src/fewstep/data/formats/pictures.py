@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from fewstep.data.formats.png_rows import lacks_rows
 from fewstep.data.formats.reading import readable
 from fewstep.errors import UserError
 
@@ -61,6 +62,8 @@ def _decoded(content: bytes, where: str) -> Image.Image:
             raise UserError(
                 f"{where} has pixels of the kind {picture.mode}; allowed are those of 8 bits per channel."
             )
+        if lacks_rows(content):
+            raise UserError(f"{where} is cut short: it holds fewer rows than the {height} that it claims.")
         return picture.convert("RGB")
 
 
