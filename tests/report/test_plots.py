@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib.image
@@ -137,3 +138,26 @@ def test_labels_are_apart_inside_and_in_order(heights: list[float]) -> None:
 @given(st.floats(0, 1))
 def test_a_single_label_stays_where_its_line_ends(height: float) -> None:
     assert apart([height], 0.06) == pytest.approx([height])
+
+
+def test_a_legend_of_many_tuned_models_lies_within_the_figure(synthetic_rows: MakeRows) -> None:
+    """Its columns are as many as fit, and the panels keep their height."""
+    heights = []
+    for count in (1, 12):
+        names = [f"discretization_gradient_{n}" for n in range(count)]
+        rows = [row for row in synthetic_rows() if not row.finetuned and row.solver == "ddim"]
+        drawn_by = rows[0]
+        rows += [
+            replace(row, schedule_optimizer=name, finetuned=True)
+            for name in names
+            for row in rows
+            if row.metric == "fid_digits" and row.schedule_optimizer == drawn_by.schedule_optimizer
+        ]
+        figure = fid_plot(fid_panels(rows, "fid_digits"), styles(optimizers(rows)))
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 <= box.y1 < min(ax.get_window_extent().y0 for ax in figure.axes)
+        heights.append(figure.axes[0].get_window_extent().height)
+    assert heights[1] > 0.9 * heights[0]

@@ -15,6 +15,8 @@ LOG_SCALE_FROM = 2.5
 CROWDED_FROM = 30.0  # times the lowest value: the labels of a logarithmic axis would touch
 LABEL_GAP = 0.06
 LABEL_OFFSET = 20
+LEGEND_COLUMNS = 3  # at most
+LEGEND_ROW = 0.18  # inches
 
 
 def likelihood_plot(panels: Sequence[Panel], style: dict[str, Style]) -> Figure:
@@ -156,13 +158,20 @@ def _mark_tuned(ax: Axes, x: float, estimate: Estimate, style: Style, line: Line
 
 
 def _name_tuned(figure: Figure) -> None:
-    """One legend under the panels for the fine-tuned marks."""
+    """One legend under the panels for the fine-tuned marks, in as many columns as the figure is wide for."""
     handles = [handle for ax in figure.axes for handle in ax.get_legend_handles_labels()[0]]
     named = {str(handle.get_label()): handle for handle in handles}
-    if named:
-        figure.legend(
-            list(named.values()), list(named), loc="outside lower left", ncols=3, fontsize=8.5, frameon=False
+    if not named:
+        return
+    for columns in range(LEGEND_COLUMNS, 0, -1):
+        legend = figure.legend(
+            list(named.values()), list(named), loc="outside lower left", ncols=columns, fontsize=8.5, frameon=False
         )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    rows = math.ceil(len(named) / columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
 
 
 def _draw_reference(ax: Axes, reference: Estimate) -> None:
