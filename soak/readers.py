@@ -93,9 +93,19 @@ class Statistics:
         self.path = folder / "statistics.safetensors"
         levels = torch.randint(17, (6, 1, 4, 4), generator=torch.Generator().manual_seed(0))
         self.sound = []
-        for denoiser, indices in ((_model(1), range(1, T + 1)), (_model(1), (1, 7, 40)), (_model(2), (1, 7, 40))):
+        some, one_head, two_heads = (1, 7, 40), _model(1), _model(2)
+        measured = [(one_head, range(1, T + 1), False), (one_head, some, False)]
+        measured += [(two_heads, some, False), (two_heads, some, True)]
+        for denoiser, indices, means in measured:
             estimator = estimator_class(KIND)(
-                levels / 8 - 1, None, split="train", levels=17, indices=indices, seed=0, batch_size=8
+                levels / 8 - 1,
+                None,
+                split="train",
+                levels=17,
+                indices=indices,
+                seed=0,
+                batch_size=8,
+                means=means,
             )
             with torch.inference_mode():
                 rows = [estimator.measure(denoiser, row) for row in range(len(estimator))]
@@ -109,7 +119,9 @@ class Statistics:
 
     def read(self) -> None:
         statistics = load_statistics(KIND)(self.path)
-        assert statistics.error.shape == (len(statistics.indices), statistics.n_images), "shapes"
+        sums = 1 if statistics.error_spread is not None else statistics.n_images
+        assert statistics.error.shape == (len(statistics.indices), sums), "shapes"
+        assert statistics.error_spread is None or bool((statistics.error_spread >= 0).all()), "spread"
         assert statistics.times.shape == statistics.indices.shape, "times"
         assert bool(torch.isfinite(statistics.error).all()) and bool((statistics.error >= 0).all()), "errors"
         schedule = Schedule.on_grid([0, *statistics.indices.tolist()], statistics.process)
@@ -117,7 +129,7 @@ class Statistics:
             if kind == "learned" and statistics.fraction is None:
                 continue
             nats = ElboObjective(kind).image_values({KIND: statistics}, schedule)
-            assert nats.shape == (statistics.n_images,), f"shape of the nats of {kind}"
+            assert nats.shape == (sums,), f"shape of the nats of {kind}"
             assert not bool(nats.isnan().any()), f"nats of {kind}"
 
 

@@ -183,7 +183,7 @@ class _Measuring:
     def everything(self) -> Any:
         """The statistics of all images at all timesteps."""
         indices = range(1, self.denoiser.process.T + 1)
-        measured_by = partial(estimator_of, self._make) if grows(self.kind) else self._make
+        measured_by = partial(estimator_of, self._make, means=True) if grows(self.kind) else self._make
         return self._run(measured_by(self.images, self.labels, indices=indices))
 
     def part(self, indices: Sequence[int], numbers: range, *, extensible: bool) -> Any:
@@ -195,6 +195,7 @@ class _Measuring:
             indices=indices,
             first=numbers.start,
             extensible=extensible,
+            means=not extensible,
         )
         return self._run(estimator)
 

@@ -256,7 +256,10 @@ class Shared:
         schedules: Sequence[Path] | None,
         fitted: Path | None,
     ) -> Path:
-        """The file of statistics at the timesteps that schedules visit; of all of the grid without any."""
+        """The file of statistics at the timesteps that schedules visit; of all of the grid without any.
+
+        What nothing is `fitted` for stands behind searches and fits, which look at means alone.
+        """
         self._announce(kind, settings.split, weights)
         return statistics_of(
             kind,
@@ -269,6 +272,7 @@ class Shared:
             arithmetic=self.arithmetic,
             indices=visited(schedules),
             fitted=fitted,
+            means=fitted is None,
         )
 
     @cached_property

@@ -179,3 +179,19 @@ def test_a_grid_that_auto_measures_whole_is_counted_exactly(
 ) -> None:
     ledger = planned(configured(tmp_path, "stage=search", "statistics.timesteps=auto"))
     assert expected(ledger, EXACTLY)["statistics, train"] == 12 * 6
+
+
+def test_no_optimal_variance_is_fitted_where_none_is_judged(
+    configured: Callable[..., Config], tmp_path: Path
+) -> None:
+    """The clipped error is then of no use on the training images; of test images it is kept of each."""
+    words = ["schedule_optimizer=even", "solver=ddim", "evaluation.decoders=[additive,improved_diffusion]"]
+    kinds = {}
+    for variance in ("learned", "optimal"):
+        given = configured(tmp_path, "model=unet_digits_learned", *words, f"evaluation.variances=[{variance}]")
+        lines = planned(given).lines.values()
+        kept = {line.folder.name.partition("-planned")[0]: line.kept for line in lines}
+        kinds[variance] = {kind for kind in kept if "denoising_error" in kind}
+        assert kept["clipped_denoising_error-test"] > kept["denoising_error-test"] > 0
+        assert kept["denoising_error-train"] == 0
+    assert kinds["optimal"] - kinds["learned"] == {"clipped_denoising_error-train"}

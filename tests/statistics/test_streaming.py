@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from fewstep.data import base
 from fewstep.denoiser import Denoiser
 from fewstep.find_schedule import find_schedule
+from fewstep.objectives.elbo import ElboObjective
 from fewstep.process import Process
 from fewstep.statistics.clipped_denoising_error import ClippedDenoisingErrorEstimator
 from fewstep.statistics.denoising_error import DenoisingErrorEstimator
@@ -18,6 +20,7 @@ from fewstep.statistics.streaming import StreamedEstimator, estimator_of
 
 PROCESS = Process.cosine(12, 1 / 16)
 N, BLOCK = 23, 5
+DECODERS = {"denoising_error": "additive", "clipped_denoising_error": "improved_diffusion"}
 
 
 def network(x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
@@ -64,6 +67,28 @@ def test_blocks_give_what_all_images_at_once_give(
     one, two = (each.fraction_sums().step_nats(PROCESS, s, t, rows) for each in (whole, once))
     torch.testing.assert_close(one, two, rtol=3e-6, atol=1e-9)
     assert (whole.calls, whole.n_images, whole.split) == (once.calls, N, "train")
+
+
+@pytest.mark.parametrize("kind", [DenoisingErrorEstimator, ClippedDenoisingErrorEstimator])
+@pytest.mark.parametrize("n", [BLOCK, N], ids=["at once", "block by block"])
+def test_means_make_the_table_that_the_sums_of_every_image_make(
+    kind, n: int, grey_images: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    denoiser, images, indices = Denoiser(network, PROCESS, "x0"), grey_images(n), range(1, 13)
+    make = partial(kind, split="train", levels=17, seed=3, batch_size=4)
+    every = measured(make(images, None, indices=indices), denoiser)
+    means = measured(estimator_of(make, images, None, indices=indices, means=True), denoiser)
+    means.save(tmp_path / "means")
+    means = DenoisingError.load(tmp_path / "means", kind.kind)
+    assert means.error.shape == (12, 1)
+    assert (means.n_images, means.calls) == (n, every.calls)
+    torch.testing.assert_close(means.spread, every.error.std(1), rtol=1e-9, atol=0)
+    for variance in ("posterior", "optimal", "learned"):
+        objective = ElboObjective(variance, DECODERS[kind.kind])
+        table, expected = (objective.edge_costs({kind.kind: one}) for one in (means, every))
+        torch.testing.assert_close(table.costs, expected.costs, rtol=3e-6, atol=1e-9)
+        if expected.first_pairs is not None:
+            torch.testing.assert_close(table.first_pairs, expected.first_pairs, rtol=3e-6, atol=1e-9)
 
 
 def test_what_fits_a_block_is_measured_at_once(grey_images: Callable[..., Tensor]) -> None:

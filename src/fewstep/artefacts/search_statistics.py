@@ -1,8 +1,8 @@
 """Statistics behind a search as an artefact, measured at as few timesteps and images as the search needs.
 
 They are refined for all objectives and K's of a run together, which name the artefact beside what names any other
-statistics. The file holds what was measured; `load_search_statistics` interpolates it. A run that was cut short
-begins again and ends with the same bits.
+statistics. The file holds means over images of what was measured; `load_search_statistics` interpolates it. A run
+that was cut short begins again and ends with the same bits.
 """
 
 import math
@@ -38,6 +38,7 @@ from fewstep.statistics.denoising_error import KIND
 from fewstep.statistics.growing import FIRST_IMAGES, GrowingStatistics, Needs, grow
 from fewstep.statistics.image_sums import DenoisingError
 from fewstep.statistics.interpolation import interpolated
+from fewstep.statistics.joining import averaged
 from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
@@ -183,7 +184,7 @@ def search_statistics_of(
                 needs_of(settings),
                 most,
             )
-            grown.measured.save(folder / FILE)
+            averaged(grown.measured).save(folder / FILE)
             run.finish(
                 network_calls=grown.calls,
                 device=str(made.strategy.root_device),
@@ -228,6 +229,7 @@ def _measuring(
             indices=indices,
             first=numbers.start,
             extensible=settings.images == "auto",
+            means=settings.images != "auto",
         )
         rows = measured_rows(trainer, StatisticsModule(denoiser, estimator))
         found: DenoisingError = estimator.collect(denoiser.process, rows)

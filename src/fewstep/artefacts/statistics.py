@@ -159,12 +159,16 @@ def statistics_identity(
     indices: Sequence[int] | None,
     fitted: Path | None,
     arithmetic: Mapping[str, Any],
+    *,
+    means: bool = False,
 ) -> Identity:
     """What names the statistics that `statistics_of` computes from the same arguments."""
     settings = settings_of(kind, settings)
     arithmetic = NO_SETTINGS if takes_whole_split(kind) else arithmetic
     config = identity_of(kind, dataset_config, settings, arithmetic)
     config["indices"] = "all" if indices is None else list(indices)
+    if means and grows(kind):
+        config["means"] = True
     inputs = {"weights": weights / WEIGHTS, "model": weights / MODEL}
     if fitted is not None:
         inputs["fitted"] = fitted
@@ -183,6 +187,7 @@ def statistics_of(
     arithmetic: Mapping[str, Any] = NO_SETTINGS,
     indices: Sequence[int] | None = None,
     fitted: Path | None = None,
+    means: bool = False,
 ) -> Path:
     """The path of the statistics file of a kind, computed now unless it lies there already.
 
@@ -197,8 +202,10 @@ def statistics_of(
         arithmetic: the trainer's settings that decide numbers, part of the artefact's name.
         indices: grid indices; None for the whole grid.
         fitted: the statistics file of the split that `optimal` variances are fitted on; None for these images.
+        means: keep the means over images alone, of a kind that grows.
     """
-    identity = statistics_identity(kind, weights, dataset_config, settings, indices, fitted, arithmetic)
+    named = (kind, weights, dataset_config, settings, indices, fitted, arithmetic)
+    identity = statistics_identity(*named, means=means)
     folder, settings = identity.folder(root), settings_of(kind, settings)
     with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
@@ -217,7 +224,7 @@ def statistics_of(
                 fitted=None if fitted is None else load_statistics(kind)(fitted),
             )
             where = range(1, denoiser.process.T + 1) if indices is None else indices
-            measured_by = partial(estimator_of, make) if grows(kind) else make
+            measured_by = partial(estimator_of, make, means=means) if grows(kind) else make
             estimator = measured_by(images, labels, indices=where)
             made = statistics_trainer(trainer, folder, settings)
             measured = measured_rows(made, StatisticsModule(denoiser, estimator))

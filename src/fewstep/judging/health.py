@@ -24,7 +24,7 @@ def wiener_row(dataset: Dataset, measured: DenoisingError, labels: Mapping[str, 
     wiener = covariance.wiener_error(images, noise, measured.process.noise_level(measured.times))
     ratio = measured.error.mean(1) / wiener
     worst = int(ratio.argmax())
-    spread = measured.error[worst].std() / measured.n_images**0.5
+    spread = measured.spread[worst] / measured.n_images**0.5
     return Result(
         **labels,
         metric="wiener_ratio_max",

@@ -18,6 +18,7 @@ from fewstep.shared import Shared
 from fewstep.stages.evaluate import NOTHING_UNTUNED, Subject, evaluate, evaluate_reference
 from fewstep.stages.evaluate_objectives import evaluate_objectives
 from fewstep.statistics.denoising_error import KIND
+from fewstep.variance import OptimalVariance
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +230,8 @@ class Evaluations:
     ) -> dict[str, JudgingFiles]:
         """Decoder → the files with which it judges schedules, `optimal` variances fitted behind the search.
 
-        They are measured at the timesteps of the schedules `at`, at all of the grid for None.
+        They are measured at the timesteps of the schedules `at`, at all of the grid for None. Where `optimal` is
+        not judged nothing looks at its fit, and that of another kind, which searches measure anyway, will do.
         """
         return {name: self._judging_files(name, weights, at, judged) for name in self.shared.evaluation.decoders}
 
@@ -237,7 +239,8 @@ class Evaluations:
         self, decoder: str, weights: Path, at: Sequence[Path] | None, judged: Sequence[Path]
     ) -> JudgingFiles:
         shared, convention = self.shared, DECODERS[decoder]
-        fitted = shared.fitted_statistics(convention.statistics, weights, at)
+        optimal = OptimalVariance.name in shared.evaluation.variances
+        fitted = shared.fitted_statistics(convention.statistics if optimal else KIND, weights, at)
         path = shared.judging_statistics(convention.statistics, weights, fitted, at)
         if convention.tabular:
             return JudgingFiles(path)

@@ -1,7 +1,7 @@
 """What runs would take, one line for each; what several jobs share is written down once."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ class Line:
         trains: whether weights are updated.
         recorded: whether the run's `run.json` counts them; validations during training are not.
         complete: whether the run is complete, and will be skipped.
+        kept: bytes that the run holds besides the network's, of statistics the sums of every image.
     """
 
     stage: str
@@ -33,11 +34,13 @@ class Line:
     trains: bool
     recorded: bool
     complete: bool
+    kept: int = 0
 
     @property
     def spending(self) -> Spending:
         """What they take on this device."""
-        return self.network.spending(self.calls, trains=self.trains)
+        of_network = self.network.spending(self.calls, trains=self.trains)
+        return replace(of_network, bytes=of_network.bytes + self.kept)
 
 
 class Total(NamedTuple):

@@ -1,4 +1,4 @@
-"""The memory that work takes: measured on a GPU, added up tensor by tensor on a CPU."""
+"""The memory that work takes: measured on a GPU, added up tensor by tensor on a CPU; and that of statistics."""
 
 import weakref
 from collections.abc import Callable
@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from fewstep.artefacts.statistics import grows
+from fewstep.chebyshev import points_for_exponentials
+from fewstep.process import Process
+from fewstep.statistics.clipped_denoising_error import KIND as CLIPPED
+from fewstep.statistics.fraction_sums import BOUND
+
+POINTS_OF_PAIRS = 65  # of the decoder by pairs: what most networks take, between 17 and 129
 
 
 class _LiveTensors(TorchDispatchMode):
@@ -57,3 +65,19 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     with _LiveTensors() as live:
         work()
     return live.peak
+
+
+def kept_bytes(kind: str, process: Process, images: int, timesteps: int, *, learned: bool) -> int:
+    """What statistics of a kind that grows keep of every image at every timestep, in memory and on disk.
+
+    Float64: ‖x_0 − x̂_0‖² and the decoder under two variances; under `learned` the decoder's third, and P and H as
+    polynomials for fractions in [0, 1]; the decoder by pairs as one polynomial, or two.
+    """
+    if not grows(kind):
+        return 0
+    log_variance = process.log_variance(process.grid[[1, -1]])
+    length = (log_variance[1] - log_variance[0]).item()
+    numbers = 4 + 2 * points_for_exponentials(0.5, length, BOUND) if learned else 3
+    if kind == CLIPPED:
+        numbers += POINTS_OF_PAIRS * (1 + learned)
+    return 8 * numbers * images * timesteps

@@ -20,6 +20,7 @@ from fewstep.config import Config
 from fewstep.denoiser import Denoiser
 from fewstep.modules.statistics import rows_at_once
 from fewstep.planning.ledger import STATISTICS, Ledger, Line
+from fewstep.planning.memory import kept_bytes
 from fewstep.planning.networks import Networks
 from fewstep.record import COMPLETE
 from fewstep.run import fingerprint, read_record
@@ -27,6 +28,7 @@ from fewstep.shared import Shared, visited
 from fewstep.statistics.growing import TYPICAL_IMAGES
 from fewstep.statistics.refinement import expected_timesteps
 from fewstep.statistics.tanh_decoder import KIND as TANH
+from fewstep.variance import LearnedVariance
 
 
 class PlannedShared(Shared):
@@ -79,13 +81,14 @@ class PlannedShared(Shared):
         trainable: Mapping[str, Any] | None = None,
         trains: bool = False,
         recorded: bool = True,
+        kept: int = 0,
     ) -> None:
         """Write down what a run takes; of a complete one, what it took."""
         complete = (folder / COMPLETE).is_file()
         if complete and recorded:
             calls = calls.counted(read_record(folder)["network_calls"])
         network = self.networks.of(self.config, self.dataset.shape, trainable)
-        self.ledger.add(Line(stage, folder, calls, network, trains, recorded, complete))
+        self.ledger.add(Line(stage, folder, calls, network, trains, recorded, complete, kept))
 
     def pretrain(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Count the training of the model."""
@@ -132,7 +135,8 @@ class PlannedShared(Shared):
         known = schedules is None or all(path.is_file() for path in schedules)
         indices = visited(schedules) if known else None
         dataset, arithmetic = self.config.dataset, self.arithmetic
-        identity = statistics_identity(kind, weights, dataset, settings, indices, fitted, arithmetic)
+        named = (kind, weights, dataset, settings, indices, fitted, arithmetic)
+        identity = statistics_identity(*named, means=fitted is None)
         if indices is not None:
             timesteps = len(indices)
         elif schedules is not None:
@@ -146,7 +150,8 @@ class PlannedShared(Shared):
         if guessed and calls.total:
             calls = replace(calls, mark=ABOUT)
         folder = self.folder_of(self.root / "statistics", identity)
-        return self._statistics_file(folder, settings.split, weights, calls, images)
+        kept = 0 if fitted is None else self._kept_bytes(kind, images, timesteps)
+        return self._statistics_file(folder, settings.split, weights, calls, images, kept)
 
     def tanh_decoder(
         self, weights: Path, clipped: Path, judged: Sequence[Path], at: Sequence[Path] | None
@@ -175,12 +180,18 @@ class PlannedShared(Shared):
         calls = statistics_calls(kind, images, len(indices))
         return self._statistics_file(folder, settings.split, weights, calls, images)
 
-    def _statistics_file(self, folder: Path, split: str, weights: Path, calls: Calls, images: int) -> Path:
+    def _kept_bytes(self, kind: str, images: int, timesteps: int) -> int:
+        learned = LearnedVariance.name in (self.config.variance, *self.evaluation.variances)
+        return kept_bytes(kind, self.model.process, images, timesteps, learned=learned)
+
+    def _statistics_file(
+        self, folder: Path, split: str, weights: Path, calls: Calls, images: int, kept: int = 0
+    ) -> Path:
         device = self.networks.of(self.config, self.dataset.shape).device
         calls = replace(calls, batch=min(self.statistics.batch_size, images) * rows_at_once(device))
         if weights in self.tuned and calls.total:
             calls = calls.at_most()
-        self.plan(f"{STATISTICS}, {split}", folder, calls)
+        self.plan(f"{STATISTICS}, {split}", folder, calls, kept=kept)
         self.images[folder / FILE] = images
         return folder / FILE
 

@@ -19,6 +19,7 @@ LEGEND = (
     "They are the network_calls of run.json, which does not count the validations during training.",
     "FLOPs: a multiply-add is two. Time: of the network alone, on one device; what judges samples is not timed.",
 )
+OF_STATISTICS = "Of statistics that judge also, roughly, the sums that are kept of every image, on the disk too."
 OF_GPU = "Memory: weights, optimizer, averaged weights, and torch.cuda.max_memory_allocated of a batch."
 OF_CPU = "Memory: weights, optimizer, averaged weights, and the tensors alive in a batch, added up: an estimate."
 
@@ -88,7 +89,7 @@ def _notes(plan: Plan) -> list[str]:
         notes.append(f"{plan.jobs} jobs of {runs:,} runs in all, {shared:,} of which several jobs share.")
     notes += [line for network in plan.networks.all for line in _measured(network) if network.passes]
     gpu = any(network.device.type == "cuda" for network in plan.networks.all)
-    return [*notes, *LEGEND, OF_GPU if gpu else OF_CPU]
+    return [*notes, *LEGEND, OF_GPU if gpu else OF_CPU, OF_STATISTICS]
 
 
 def _measured(network: Network) -> list[str]:

@@ -43,6 +43,7 @@ class DenoisingErrorEstimator:
             which the programme picks lucky timesteps.
         first: the number of the first image within its split.
         extensible: keep what lets other images join where `optimal` is fitted on these, as it costs more decoders.
+        means: keep the means over images alone, timestep by timestep.
     """
 
     kind = KIND
@@ -61,6 +62,7 @@ class DenoisingErrorEstimator:
         noise: str = "common",
         first: int = 0,
         extensible: bool = False,
+        means: bool = False,
     ) -> None:
         if noise not in NOISES:
             raise UserError(f"There is no noise {noise!r} for statistics; allowed are {', '.join(NOISES)}.")
@@ -68,6 +70,7 @@ class DenoisingErrorEstimator:
         self.labels = labels
         self.noise = noise
         self.extensible = extensible and fitted is None
+        self.means = means
         self.draw = Noise(seed, image_numbers(split, first + len(images))[first:], images.shape[1:])
         self.common_noise = self.draw(0)
         self.split, self.levels, self.seed, self.batch_size = split, levels, seed, batch_size
@@ -102,6 +105,9 @@ class DenoisingErrorEstimator:
             self.prepare(denoiser.process)
         prediction = self._predict(denoiser, row)
         measured = self.sums(denoiser.process, row, prediction)
+        if self.means:
+            spread = {"error_spread": measured["error"].std()}
+            measured = {name: _mean(value) for name, value in measured.items()} | spread
         return {name: _on_cpu(value) for name, value in measured.items()}
 
     def sums(self, process: Process, row: int, prediction: Prediction) -> dict[str, Any]:
@@ -162,11 +168,12 @@ class DenoisingErrorEstimator:
         if self.extensible:
             stacked["by_variance"] = collect_variance_decoder([row["by_variance"] for row in measured])
         self._check_finite(stacked)
+        prior = prior_nats(process, self.images).cpu()
         return DenoisingError(
             process=process,
             indices=torch.tensor(self.indices),
             **stacked,
-            prior=prior_nats(process, self.images).cpu(),
+            prior=_mean(prior) if self.means else prior,
             dimensions=self.images[0].numel(),
             levels=self.levels,
             split=self.split,
@@ -184,6 +191,13 @@ class DenoisingErrorEstimator:
         if not bool(finite.all()):
             at = self.indices[int((~finite).nonzero()[0])]
             raise UserError(f"The network's output is not finite at grid index {at}; its weights may hold NaN.")
+
+
+def _mean(value: Any) -> Any:
+    """The mean over images, the last size of what is of every image; the rest as it is."""
+    if isinstance(value, Tensor):
+        return value.mean(-1, keepdim=True) if value.ndim else value
+    return tuple(_mean(part) for part in value) if isinstance(value, tuple) else value
 
 
 def _on_cpu(value: Any) -> Any:

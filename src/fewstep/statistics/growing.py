@@ -21,7 +21,7 @@ class GrowingStatistics:
     """`DenoisingError` of the first images at some timesteps, and of more of both when asked.
 
     Args:
-        measure: (grid indices, numbers of images) → what it measures there.
+        measure: (grid indices, numbers of images) → what it measures there; means, where no images will be added.
         images: how many images to begin with.
     """
 
@@ -79,8 +79,8 @@ class Grown:
     Attributes:
         measured: the statistics, at the timesteps measured alone.
         regret_bound: as `Refined.regret_bound`; 0 where all timesteps were measured.
-        standard_error: the largest over objectives and K's of the chosen path's total, bits/dim; NaN where no
-            objective is in nats.
+        standard_error: the largest over objectives and K's of the chosen path's total, bits/dim; NaN where none is
+            asked for, or no objective is in nats.
         calls: evaluations of the network that it took.
     """
 
@@ -117,8 +117,8 @@ def grow(
         else:
             refined = refine(statistics.at, process, tables, steps, needs.regret)
             measured, bound = refined.measured, refined.regret_bound
-        error = _standard_error(measured, objectives, kind, steps)
         wanted = needs.standard_error
+        error = math.nan if wanted is None else _standard_error(measured, objectives, kind, steps)
         if wanted is None or not error > wanted or statistics.n_images == most_images:
             return Grown(replace(measured, by_variance=None), bound, error, statistics.calls)
         statistics.add_images(min(2 * statistics.n_images, most_images))

@@ -1,4 +1,8 @@
-"""`DenoisingError`: per-image sums at the grid's timesteps, all that the ELBO needs of a model; and their file."""
+"""`DenoisingError`: per-image sums at the grid's timesteps, all that the ELBO needs of a model; and their file.
+
+Behind a search only their means over images are kept, as one image that stands for all: tables are made of means,
+and of thousands of images at thousands of timesteps the sums would fill any memory.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +46,8 @@ class DenoisingError:
         kind: the kind of statistics, as objectives name it.
         by_variance: what lets other images join (fewstep.statistics.joining); kept in no file.
         tanh: the first step's term in improved-diffusion's own arithmetic; kept in a file of its own.
+        error_spread: of means, the standard deviation of ‖x_0 − x̂_0‖² over images [N]; None where every image has
+            its own sums.
     """
 
     process: Process
@@ -64,6 +70,7 @@ class DenoisingError:
     pairs: PairDecoder | None = None
     by_variance: VarianceDecoder | None = None
     tanh: TanhDecoder | None = None
+    error_spread: Tensor | None = None
 
     @property
     def times(self) -> Tensor:
@@ -72,8 +79,13 @@ class DenoisingError:
 
     @property
     def n_images(self) -> int:
-        """Number of images."""
-        return self.error.shape[1]
+        """Number of images, those behind means too."""
+        return self.error.shape[1] if self.error_spread is None else self.calls // len(self.indices)
+
+    @property
+    def spread(self) -> Tensor:
+        """The standard deviation of ‖x_0 − x̂_0‖² over images, [N]."""
+        return self.error.std(1) if self.error_spread is None else self.error_spread
 
     def rows(self, indices: Sequence[int]) -> Tensor:
         """The rows of the given grid indices.
@@ -134,6 +146,9 @@ class DenoisingError:
             raise UserError(f"The statistics file {path} must be of at least 1 dimension and 2 grey levels.")
         if bool((tensors["error"] < 0).any()) or not bool((tensors["fitted_error"] > 0).all()):
             raise UserError(f"The statistics file {path} holds an error that is negative, or fitted on nothing.")
+        spread = tensors.get("error_spread")
+        if spread is not None and (tensors["error"].shape[1] > 1 or bool((spread < 0).any())):
+            raise UserError(f"The statistics file {path} holds what cannot be means and their spread.")
         required: dict[str, Any] = {name: tensors[name] for name in _SIZES}
         return cls(
             process=process,
@@ -141,12 +156,14 @@ class DenoisingError:
             **facts,
             **required,
             decoder_of_fraction=tensors.get("decoder_of_fraction"),
+            error_spread=spread,
             fraction=_fraction_sums(tensors),
             pairs=_pair_decoder(tensors),
         )
 
     def _tensors(self) -> dict[str, Tensor]:
-        parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in (*_SIZES, "decoder_of_fraction")}
+        names = (*_SIZES, "decoder_of_fraction", "error_spread")
+        parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in names}
         for part in _PARTS:
             if getattr(self, part) is not None:
                 parts |= {f"{part}.{name}": tensor for name, tensor in vars(getattr(self, part)).items()}
@@ -187,6 +204,7 @@ _OF_FRACTION: dict[str, Sizes] = {
 _OPTIONAL_SIZES: dict[str, Sizes] = _OF_FRACTION | {
     "pairs.of_process": ("timesteps", "points of pairs", "images"),
     "pairs.of_fraction": ("timesteps", "points of learned pairs", "images"),
+    "error_spread": ("timesteps",),
 }
 _PARTS = ("fraction", "pairs")
 _FACTS: dict[str, type] = {

@@ -35,6 +35,11 @@ class InterpolatedDenoisingError(DenoisingError):
 
     measured: DenoisingError
 
+    @property
+    def n_images(self) -> int:
+        """Number of images, those behind means too."""
+        return self.measured.n_images
+
     def save(self, path: Path) -> None:
         """Refused: a file of statistics holds what was measured."""
         raise UserError("Interpolated statistics are not written to files; save what was measured instead.")
@@ -72,6 +77,7 @@ def interpolated(measured: DenoisingError, at: Sequence[int] | None = None) -> D
         "decoder_of_process": from_second(measured.decoder_of_process),
         "decoder_of_error": grid.means_and_shares(measured.decoder_of_error, logarithmic=False),
         "fitted_error": means,
+        "error_spread": None,  # known where it was measured
     }
     if measured.fraction is not None:
         assert measured.decoder_of_fraction is not None

@@ -37,6 +37,7 @@ def selected_timesteps(statistics: DenoisingError, indices: Sequence[int]) -> De
         statistics,
         indices=statistics.indices[rows],
         fitted_error=statistics.fitted_error[rows],
+        error_spread=None if statistics.error_spread is None else statistics.error_spread[rows],
         calls=statistics.n_images * len(rows),
         **parts,
     )
@@ -50,10 +51,12 @@ def joined_timesteps(one: DenoisingError, other: DenoisingError) -> DenoisingErr
         return torch.cat(_of_one_size(a, b))[order]
 
     parts = _parts(one, other, join)
-    fitted_error = join(one.fitted_error, other.fitted_error)
+    parts["fitted_error"] = join(one.fitted_error, other.fitted_error)
+    if one.error_spread is not None and other.error_spread is not None:
+        parts["error_spread"] = join(one.error_spread, other.error_spread)
     if one.fraction is not None and other.fraction is not None:
         parts["fraction"] = _each(FractionSums, one.fraction, other.fraction, join)
-    return replace(one, indices=indices, fitted_error=fitted_error, calls=one.calls + other.calls, **parts)
+    return replace(one, indices=indices, calls=one.calls + other.calls, **parts)
 
 
 def joined_images(one: DenoisingError, other: DenoisingError) -> DenoisingError:
@@ -77,7 +80,9 @@ def joined_images(one: DenoisingError, other: DenoisingError) -> DenoisingError:
 
 
 def averaged(statistics: DenoisingError) -> DenoisingError:
-    """The statistics of one image that stands for all: their means. Tables are made of these alone."""
+    """The means over images, as one image that stands for all."""
+    if statistics.error_spread is not None:
+        return statistics
 
     def average(a: Tensor, _: Tensor) -> Tensor:
         return a.mean(-1, keepdim=True)
@@ -86,7 +91,8 @@ def averaged(statistics: DenoisingError) -> DenoisingError:
     if statistics.fraction is not None:
         coefficients = statistics.fraction.mean[..., None]
         parts["fraction"] = replace(statistics.fraction, coefficients=coefficients)
-    return replace(statistics, prior=statistics.prior.mean(0, keepdim=True), **parts)
+    prior = average(statistics.prior, statistics.prior)
+    return replace(statistics, prior=prior, error_spread=statistics.spread, **parts)
 
 
 def _parts(one: DenoisingError, other: DenoisingError, join: Join) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fewstep.denoiser import Denoiser
 from fewstep.process import Process
 from fewstep.statistics.denoising_error import DenoisingErrorEstimator
 from fewstep.statistics.image_sums import DenoisingError
-from fewstep.statistics.joining import joined_images, joined_timesteps
+from fewstep.statistics.joining import averaged, joined_images, joined_timesteps
 
 Make = Callable[..., DenoisingErrorEstimator]
 
@@ -38,6 +38,7 @@ class StreamedEstimator:
         indices: grid indices to measure at, ascending.
         first: the number of the first image within its split.
         extensible: keep what lets other images join.
+        means: keep the means over images alone.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class StreamedEstimator:
         indices: Sequence[int],
         first: int = 0,
         extensible: bool = False,
+        means: bool = False,
     ) -> None:
         self.make, self.images, self.labels = make, images, labels
         self.indices = [int(index) for index in indices]
-        self.first, self.extensible = first, extensible
+        self.first, self.extensible, self.means = first, extensible, means
         self.device = torch.device("cpu")
 
     def __len__(self) -> int:
@@ -68,7 +70,8 @@ class StreamedEstimator:
     def measure(self, denoiser: Denoiser, row: int) -> Timestep:
         """The statistics of all images at the timestep of `indices[row]`, on the CPU."""
         whole = _joined([self._part(denoiser, row, rows) for rows in blocks(self.images)], joined_images)
-        return Timestep(whole if self.extensible else replace(whole, by_variance=None))
+        whole = whole if self.extensible else replace(whole, by_variance=None)
+        return Timestep(averaged(whole) if self.means else whole)
 
     def _part(self, denoiser: Denoiser, row: int, rows: slice) -> DenoisingError:
         estimator = self.make(
