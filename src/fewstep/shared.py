@@ -214,7 +214,7 @@ class Shared:
         self, kind: str, weights: Path, fitted: Path, schedule: Path, charged_to: str
     ) -> Path:
         """Statistics of all validation images at a schedule's timesteps, with the same noise for every model."""
-        settings = StatisticsSettings("validation", None, self.statistics.seed, self.statistics.batch_size)
+        settings = replace(self._judging_settings, split="validation", images=None)
         path = self.measure_statistics(kind, weights, settings, [schedule], fitted)
         self.charge("finetune", charged_to, path.parent)
         return path
@@ -230,7 +230,9 @@ class Shared:
     @property
     def _judging_settings(self) -> StatisticsSettings:
         judge, search = self.evaluation, self.statistics
-        return StatisticsSettings(judge.split, judge.images, search.seed, search.batch_size)
+        return StatisticsSettings(
+            judge.split, judge.images, search.seed, search.batch_size, teacher=search.teacher
+        )
 
     def tanh_decoder(
         self, weights: Path, clipped: Path, judged: Sequence[Path], at: Sequence[Path] | None

@@ -1,5 +1,6 @@
 """A model on disk: `weights.safetensors` for its tensors and `model.yaml` for everything else."""
 
+import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -153,6 +154,22 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
         elif not tensor.isfinite().all():
             faults.append(f"{name} holds NaN or infinity")
     _refuse(path, faults)
+
+
+def weights_digest(denoiser: Denoiser) -> str:
+    """The SHA-256 of a network's tensors, wherever they lie.
+
+    Empty where nothing can be told by them: a plain function has none, and those in half precision are rounded.
+    """
+    network = denoiser.backbone
+    tensors = network.state_dict() if isinstance(network, nn.Module) else {}
+    if not tensors or any(tensor.is_floating_point() and tensor.dtype.itemsize < 4 for tensor in tensors.values()):
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def network_of(path: Path, tensors: Mapping[str, Tensor], make: Callable[[], Network]) -> Network:

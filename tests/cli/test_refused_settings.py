@@ -20,6 +20,11 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ("steps=[]", ["at least one"]),
     ("steps=[2.5]", ["steps[0]", "2.5", "integer"]),
     ("steps=4", ["steps", "list"]),
+    (
+        "schedule_optimizer=[even,transport_dp] statistics.teacher.steps=3",
+        ["transport_dp needs a teacher of at least 4 steps", "statistics.teacher.steps is 3"],
+    ),
+    ("statistics.teacher.trajectories=1", ["statistics.teacher.trajectories is 1", "at least 2"]),
     ("finetune.steps=5", ["5 steps", "2, 4", "finetune.steps"]),
     ("finetune.schedule_optimizer=karras", ["karras", "even, elbo_dp"]),
     ("steps=[1,4] evaluation.decoders=[improved_diffusion]", ["steps holds 1", "at least 2 steps"]),

@@ -203,14 +203,17 @@ class Tiny:
     def statistics(self, kinds: Sequence[str]) -> Statistics:
         for kind in kinds:
             if kind not in self.measured:
-                estimator = estimator_class(kind)(
+                make = estimator_class(kind)
+                own = {"trajectories": IMAGES} if hasattr(make, "settings") else {}
+                estimator = make(
                     self.images,
                     None,
-                    split=getattr(estimator_class(kind), "of_split", "train"),
+                    split=getattr(make, "of_split", "train"),
                     levels=self.levels,
                     indices=range(1, T + 1),
                     seed=0,
                     batch_size=4,
+                    **own,
                 )
                 with torch.inference_mode():
                     rows = [estimator.measure(self.denoiser, row) for row in range(len(estimator))]

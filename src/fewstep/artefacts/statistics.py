@@ -3,7 +3,7 @@
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -20,12 +20,33 @@ from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
 from fewstep.run import Run
 from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
+from fewstep.statistics.fine_nodes import STEPS, TRAJECTORIES
 from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 FILE = "statistics.safetensors"
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 MakeTrainer = Callable[..., pl.Trainer]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The sampler of many steps that kinds of its trajectories follow.
+
+    Attributes:
+        trajectories: how many; fewer of images so large that memory should not hold these.
+        steps: of each; as many as the process has timesteps where that is fewer.
+    """
+
+    trajectories: int = TRAJECTORIES
+    steps: int = STEPS
+
+    def __post_init__(self) -> None:
+        for name, least in (("trajectories", 2), ("steps", 1)):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"statistics.teacher.{name} is {getattr(self, name)}, but must be at least {least}."
+                )
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,7 @@ class StatisticsSettings:
             bounded by checks of the interpolation; a share of its cost for an objective not in bits/dim.
         standard_error: of the searched schedules' bits/dim over images, at most, with `images=auto`; the whole
             split where that does not reach it.
+        teacher: of kinds of a teacher's trajectories, which look at no other number of images or timesteps.
     """
 
     split: str = "train"
@@ -53,6 +75,7 @@ class StatisticsSettings:
     noise: Literal["common", "fresh"] = "common"
     regret: float = 0.01
     standard_error: float = 0.05
+    teacher: Teacher = Teacher()
 
     def __post_init__(self) -> None:
         check_split(self.split, "statistics.split")
@@ -99,9 +122,28 @@ def split_of(kind: str, otherwise: str) -> str:
     return str(getattr(estimator_class(kind), "of_split", otherwise))
 
 
-def statistics_calls(kind: str, images: int, timesteps: int) -> Calls:
-    """The network calls of a kind; one per image and timestep, roughly, of a kind that does not state them."""
-    states = getattr(estimator_class(kind), "network_calls", None)
+def own_settings(kind: str, settings: StatisticsSettings) -> dict[str, Any]:
+    """What a kind takes of its own section of the settings, in place of images and timesteps; most have none."""
+    section = getattr(estimator_class(kind), "settings", None)
+    return {} if section is None else asdict(getattr(settings, section))
+
+
+def statistics_calls(
+    kind: str, images: int, timesteps: int, settings: StatisticsSettings, shape: Sequence[int]
+) -> Calls:
+    """The network calls of a kind; one per image and timestep, roughly, of a kind that does not state them.
+
+    Args:
+        kind: the kind.
+        images: how many.
+        timesteps: how many.
+        settings: for a kind that has a section of its own there, whose calls follow from it.
+        shape: (C, H, W) of the images.
+    """
+    states, own = getattr(estimator_class(kind), "network_calls", None), own_settings(kind, settings)
+    if own:
+        assert states is not None
+        return Calls(states(images, timesteps, shape, **own))
     return Calls(images * timesteps, mark=ABOUT) if states is None else Calls(states(images, timesteps))
 
 
@@ -128,7 +170,8 @@ def identity_of(
     arithmetic: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What names statistics of any kind; what else does is added to it."""
-    return {
+    own = own_settings(kind, settings)
+    return ({"own": own} if own else {}) | {
         "kind": kind,
         "dataset": dict(dataset_config),
         "split": settings.split,
@@ -145,9 +188,11 @@ def takes_whole_split(kind: str) -> bool:
 
 
 def settings_of(kind: str, settings: StatisticsSettings) -> StatisticsSettings:
-    """What a kind is estimated on: its own split, and all of it, where it says so."""
+    """What a kind is estimated on: its own split, and all of it, where it says so or counts in another way."""
     if takes_whole_split(kind):
         settings = replace(settings, images=None, seed=0, noise="common")
+    if own_settings(kind, settings):
+        settings = replace(settings, images=None, noise="common")
     return replace(settings, split=split_of(kind, settings.split))
 
 
@@ -165,6 +210,8 @@ def statistics_identity(
     """What names the statistics that `statistics_of` computes from the same arguments."""
     settings = settings_of(kind, settings)
     arithmetic = NO_SETTINGS if takes_whole_split(kind) else arithmetic
+    if own_settings(kind, settings):
+        indices = fitted = None
     config = identity_of(kind, dataset_config, settings, arithmetic)
     config["indices"] = "all" if indices is None else list(indices)
     if means and grows(kind):
@@ -206,7 +253,7 @@ def statistics_of(
     """
     named = (kind, weights, dataset_config, settings, indices, fitted, arithmetic)
     identity = statistics_identity(*named, means=means)
-    folder, settings = identity.folder(root), settings_of(kind, settings)
+    folder, settings, own = identity.folder(root), settings_of(kind, settings), own_settings(kind, settings)
     with Run(folder, identity.config, identity.inputs) as run:
         if not run.complete:
             denoiser = load_model(weights)
@@ -221,7 +268,8 @@ def statistics_of(
                 seed=settings.seed,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
-                fitted=None if fitted is None else load_statistics(kind)(fitted),
+                fitted=None if fitted is None or own else load_statistics(kind)(fitted),
+                **own,
             )
             where = range(1, denoiser.process.T + 1) if indices is None else indices
             measured_by = partial(estimator_of, make, means=means) if grows(kind) else make

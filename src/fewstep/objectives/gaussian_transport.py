@@ -46,6 +46,7 @@ class GaussianTransport(Objective):
     name = "gaussian_transport"
     unit = "squared error"
     needs: Sequence[str] = (KIND,)
+    solver = "ddim"
     linearised = True
 
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:

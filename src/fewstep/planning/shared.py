@@ -11,6 +11,7 @@ from fewstep.artefacts.search_statistics import Purpose, search_statistics_ident
 from fewstep.artefacts.statistics import (
     FILE,
     StatisticsSettings,
+    own_settings,
     settings_of,
     statistics_calls,
     statistics_identity,
@@ -113,7 +114,7 @@ class PlannedShared(Shared):
         asked = TYPICAL_IMAGES if settings.images == "auto" else settings.images
         timesteps = expected_timesteps(T) if settings.timesteps == "auto" else T
         images = self._images(asked, settings.split)
-        calls = statistics_calls(kind, images, timesteps)
+        calls = statistics_calls(kind, images, timesteps, settings, self.dataset.shape)
         if timesteps < T or settings.images == "auto":
             calls = replace(calls, mark=ABOUT)
         folder = self.folder_of(self.root / "statistics", identity)
@@ -129,6 +130,8 @@ class PlannedShared(Shared):
         fitted: Path | None,
     ) -> Path:
         """Count statistics; where the schedules are not found yet, at no more timesteps than they can have."""
+        if own_settings(kind, settings):
+            schedules = None
         schedules = None if schedules is None else sorted(set(schedules))
         guessed = self._guesses_images and settings.split == self.statistics.split
         settings, timesteps = settings_of(kind, settings), self.model.process.T
@@ -144,7 +147,7 @@ class PlannedShared(Shared):
             timesteps = min(timesteps, 1 + sum(self.steps[path] - 1 for path in schedules))  # all of them end at T
         assert settings.images != "auto"
         images = self._images(settings.images, settings.split)
-        calls = statistics_calls(kind, images, timesteps)
+        calls = statistics_calls(kind, images, timesteps, settings, self.dataset.shape)
         if not known and len(schedules or ()) > 1:
             calls = calls.at_most()
         if guessed and calls.total:
@@ -177,7 +180,7 @@ class PlannedShared(Shared):
         identity = statistics_identity(kind, weights, dataset, settings, indices, None, arithmetic)
         images = self._images(settings.images, settings.split)
         folder = self.folder_of(self.root / "statistics", identity)
-        calls = statistics_calls(kind, images, len(indices))
+        calls = statistics_calls(kind, images, len(indices), settings, self.dataset.shape)
         return self._statistics_file(folder, settings.split, weights, calls, images)
 
     def _kept_bytes(self, kind: str, images: int, timesteps: int) -> int:

@@ -18,6 +18,8 @@ from fewstep.process import Process
 Sizes = tuple[str | int, ...]
 _HEADER = "fewstep"
 _INTEGERS = ("indices", "labels", "first", "second")  # int64
+_SINGLES = ("denoised",)  # float32: a network's own numbers, too many for float64
+_DTYPES = dict.fromkeys(_INTEGERS, torch.int64) | dict.fromkeys(_SINGLES, torch.float32)
 
 
 class Stored(NamedTuple):
@@ -50,7 +52,8 @@ def read_statistics(
         path: the file.
         kind: the kind that it must be of.
         sizes: tensor → the name of each of its sizes, such as ("timesteps", 2, "images"); equal names are
-            equal sizes. All are float64 and finite but those of `_INTEGERS`, int64; `indices` ascend, 1 … T.
+            equal sizes. All are finite, and float64 but for those of `_INTEGERS`, int64, and of `_SINGLES`,
+            float32; `indices` ascend, 1 … T.
         facts: fact → its type, `int` (at least 0) or `str`.
         optional: as `sizes`, of tensors that may be absent.
 
@@ -91,7 +94,7 @@ def _check_facts(header: Mapping[str, Any], facts: Mapping[str, type]) -> None:
 def _check_tensors(tensors: Mapping[str, Tensor], sizes: Mapping[str, Sizes]) -> None:
     known: dict[str, int] = {}
     for name, tensor in tensors.items():
-        dtype = torch.int64 if name in _INTEGERS else torch.float64
+        dtype = _DTYPES.get(name, torch.float64)
         if tensor.dtype != dtype:
             raise UserError(f"Its {name} holds {tensor.dtype} instead of {dtype}.")
         named = {size: n for size, n in zip(sizes[name], tensor.shape, strict=False) if isinstance(size, str)}
