@@ -35,6 +35,7 @@ TINY = [
     "model.backbone.num_groups=2",
     "steps=[2,4,8]",
 ]
+BRIEF = {"iterations": 2, "evaluations": 12, "trajectories": 8}  # settings of objectives and searches
 LISTS = ("schedule_optimizer", "solver")  # groups that several options are taken of
 
 
@@ -203,6 +204,7 @@ class Tiny:
     def statistics(self, kinds: Sequence[str]) -> Statistics:
         for kind in kinds:
             if kind not in self.measured:
+                few = {"trajectories": BRIEF["trajectories"]} if hasattr(estimator_class(kind), "settings") else {}
                 estimator = estimator_class(kind)(
                     self.images,
                     None,
@@ -211,6 +213,7 @@ class Tiny:
                     indices=range(1, T + 1),
                     seed=0,
                     batch_size=4,
+                    **few,
                 )
                 with torch.inference_mode():
                     rows = [estimator.measure(self.denoiser, row) for row in range(len(estimator))]
@@ -239,7 +242,7 @@ def without_network() -> Tiny:
 
 
 class Optimizer(NamedTuple):
-    """A schedule optimizer, its search of few iterations where it makes any."""
+    """A schedule optimizer, brief where it is one that takes long."""
 
     name: str
     objective: Objective | None
@@ -259,6 +262,9 @@ def settings_of_optimizer(request: pytest.FixtureRequest) -> tuple[str, Mapping[
 @pytest.fixture
 def optimizer(settings_of_optimizer: tuple[str, Mapping[str, Any]]) -> Optimizer:
     name, node = settings_of_optimizer
-    brief = {"iterations": 2} if "iterations" in node["search"] else {}
-    objective = build(node["objective"]) if "objective" in node else None
-    return Optimizer(name, objective, build({**node["search"], **brief}))
+    objective = build(_briefly(node["objective"])) if "objective" in node else None
+    return Optimizer(name, objective, build(_briefly(node["search"])))
+
+
+def _briefly(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {**node, **{name: value for name, value in BRIEF.items() if name in node}}

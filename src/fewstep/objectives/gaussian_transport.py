@@ -47,6 +47,7 @@ class GaussianTransport(Objective):
     unit = "squared error"
     needs: Sequence[str] = (KIND,)
     linearised = True
+    of_solver = "ddim"
 
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:
         """Σ_j w_j (−log cos(θ_jt − θ_js)) for every s < t on the grid.

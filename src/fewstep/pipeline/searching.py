@@ -43,7 +43,7 @@ class Searches:
             find.check(objective, model.process)
             for kind in find.needs:
                 self._check_split(name, kind)
-            for kind in objective.needs if objective else ():
+            for kind in dict.fromkeys([*find.needs, *(objective.needs if objective else ())]):
                 check_images_setting(kind, self.shared.statistics, self.shared.purpose)
                 if kind == COVARIANCE:
                     check_dimensions(self.shared.dataset.shape)
@@ -131,6 +131,8 @@ class Searches:
         if objective is not None:
             node["objective"] = self.objective_settings(name, variance)
             provenance |= {"objective": node["objective"], "split": self.shared.statistics.split}
+            if objective.of_solver is not None:
+                provenance["solver"] = objective.of_solver
             config["statistics"] = c.statistics
             kinds = dict.fromkeys([*objective.needs, *find.needs])
             statistics = {kind: self.shared.search_statistics(kind, weights, charged_to) for kind in kinds}

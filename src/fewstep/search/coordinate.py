@@ -157,6 +157,8 @@ class Coordinate:
         self, path: Sequence[int], objective: Objective, denoiser: Denoiser, found: Mapping[str, Any]
     ) -> Schedule:
         provenance = {"search": self.name, "objective": objective.name, "found": found}
+        if objective.of_solver is not None:
+            provenance["solver"] = objective.of_solver
         return Schedule.on_grid(path, denoiser.process, provenance)
 
 

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-import torch
-
 from fewstep.process import Process
 from fewstep.search.base import LARGEST_NOISE_LEVEL
 
