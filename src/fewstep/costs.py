@@ -26,6 +26,8 @@ class CostTable:
         first_pairs: float64 [M+1, M+1], for objectives whose first step depends on its second node:
             first_pairs[n_1, n_2] is the cost of the steps (0, n_1) and (n_1, n_2) together, +inf where they are
             forbidden and unless 1 <= n_1 < n_2. None where every step's cost is its own.
+        tail: what the cost of all steps below is multiplied by with every further step upwards; 1 where a path's
+            cost is the sum of its steps.
         dimensions: D = C H W of an example, where the unit is of an example and bits/dim can be asked of it.
 
     Raises:
@@ -37,6 +39,7 @@ class CostTable:
     unit: str
     first_pairs: Tensor | None = None
     dimensions: int | None = None
+    tail: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.unit, str) or not self.unit:
@@ -44,11 +47,13 @@ class CostTable:
         check_costs(self.costs)
         _check_times(self.times, len(self.costs))
         _check_triangle(self.costs, "costs", "costs[s, t] must be +inf unless s < t")
+        if not 0 < self.tail < math.inf or (self.tail != 1 and self.first_pairs is not None):
+            raise UserError(f"tail is {self.tail}; it must be positive, and 1 where there are first pairs.")
         if self.first_pairs is not None:
             check_first_pairs(self.first_pairs, len(self.costs))
 
     def total(self, path: Sequence[int]) -> float:
-        """Sum of the path's steps; +inf if one of them is forbidden.
+        """Sum of the path's steps, those below multiplied by `tail` at each; +inf if one of them is forbidden.
 
         Constants such as the prior are the objective's to add. The steps are added from the first to the
         last, each sum rounded to float64, so that the total of a path from `optimal_paths` equals the
@@ -74,7 +79,7 @@ class CostTable:
             total = self.first_pairs[indices[1], indices[2]].item()
             indices = indices[2:]
         for cost in self.costs[indices[:-1], indices[1:]].tolist():
-            total += cost
+            total = self.tail * total + cost
         return total
 
     def _indices(self, path: Sequence[int]) -> list[int]:

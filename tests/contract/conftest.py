@@ -35,7 +35,7 @@ TINY = [
     "model.backbone.num_groups=2",
     "steps=[2,4,8]",
 ]
-BRIEF = {"iterations": 2, "evaluations": 12, "trajectories": 8}  # settings of objectives and searches
+BRIEF = {"iterations": 2, "evaluations": 12, "trajectories": IMAGES}  # settings of objectives and searches
 LISTS = ("schedule_optimizer", "solver")  # groups that several options are taken of
 
 
@@ -204,16 +204,17 @@ class Tiny:
     def statistics(self, kinds: Sequence[str]) -> Statistics:
         for kind in kinds:
             if kind not in self.measured:
-                few = {"trajectories": BRIEF["trajectories"]} if hasattr(estimator_class(kind), "settings") else {}
-                estimator = estimator_class(kind)(
+                make = estimator_class(kind)
+                own = {"trajectories": IMAGES} if hasattr(make, "settings") else {}
+                estimator = make(
                     self.images,
                     None,
-                    split=getattr(estimator_class(kind), "of_split", "train"),
+                    split=getattr(make, "of_split", "train"),
                     levels=self.levels,
                     indices=range(1, T + 1),
                     seed=0,
                     batch_size=4,
-                    **few,
+                    **own,
                 )
                 with torch.inference_mode():
                     rows = [estimator.measure(self.denoiser, row) for row in range(len(estimator))]

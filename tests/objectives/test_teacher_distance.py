@@ -150,7 +150,7 @@ def test_a_network_without_a_middle_block_is_told(gaussian: Denoiser) -> None:
 
 def test_a_solver_that_adds_noise_is_refused() -> None:
     for solver in (Ancestral(), Ddim(eta=0.5)):
-        with pytest.raises(UserError, match="allowed are deterministic solvers"):
+        with pytest.raises(UserError, match="allowed are solvers that add none"):
             TeacherDistance(solver)
 
 
@@ -175,9 +175,13 @@ def test_what_does_not_fit_the_trajectories_is_one_sentence(
     with pytest.raises(UserError, match="'teacher_trajectories'; given were none"):
         objective.value({}, SCHEDULE, gaussian)
     other = Process.edm(T, 0.02, 30.0)
-    with pytest.raises(UserError, match="made for|are of"):
-        objective.value(statistics, SCHEDULE, perfect_denoiser(other, C**2))
+    with pytest.raises(UserError, match="made for"):
+        objective.value(statistics, Schedule.on_grid(SCHEDULE.indices, other), perfect_denoiser(other, C**2))
+    with pytest.raises(UserError, match="are of"):
+        objective.check_statistics(statistics, perfect_denoiser(other, C**2))
     of_unet = trajectories(unet, 2, steps=5, shape=(1, 8, 8))
     of_others = {KIND: replace(of_unet[KIND], weights="another")}
     with pytest.raises(UserError, match="other weights"):
-        objective.value(of_others, SCHEDULE, unet)
+        objective.check_statistics(of_others, unet)
+    with pytest.raises(UserError, match="other weights"):
+        Coordinate()(objective, of_others, unet, [3])

@@ -66,7 +66,7 @@ def test_sums_over_steps_of_gaussian_data_end_at_the_best_of_all_paths(
     perfect_denoiser: Callable[..., Denoiser],
     measure: Callable[..., Any],
 ) -> None:
-    """From fixed rules to within 1 %, past which a node may lie where it serves nothing, and to the very path where dp's is a start."""
+    """From rules to within 1 %, as a node may end where it serves nothing; to the very path where dp's is a start."""
     generator = torch.Generator().manual_seed(0)
     images = C * torch.randn(16, 1, 2, 2, generator=generator, dtype=torch.float64)
     grey = ((images.clamp(-1, 1) + 1) * 8).round() / 8 - 1

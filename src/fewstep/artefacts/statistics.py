@@ -20,8 +20,8 @@ from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.noise import check_seed
 from fewstep.run import Run
 from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
+from fewstep.statistics.fine_nodes import STEPS, TRAJECTORIES
 from fewstep.statistics.streaming import estimator_of
-from fewstep.statistics.teacher_trajectories import STEPS, TRAJECTORIES
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
 FILE = "statistics.safetensors"
@@ -44,7 +44,9 @@ class Teacher:
     def __post_init__(self) -> None:
         for name, least in (("trajectories", 2), ("steps", 1)):
             if getattr(self, name) < least:
-                raise UserError(f"statistics.teacher.{name} is {getattr(self, name)}, but must be at least {least}.")
+                raise UserError(
+                    f"statistics.teacher.{name} is {getattr(self, name)}, but must be at least {least}."
+                )
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def statistics_calls(
     states, own = getattr(estimator_class(kind), "network_calls", None), own_settings(kind, settings)
     if own:
         assert states is not None
-        return Calls(states(shape, timesteps, **own))
+        return Calls(states(images, timesteps, shape, **own))
     return Calls(images * timesteps, mark=ABOUT) if states is None else Calls(states(images, timesteps))
 
 

@@ -26,16 +26,16 @@ class Objective(ABC):
         name: the objective's word in configs and tables.
         unit: what its values are counted in; `NATS` where bits/dim can be asked of them.
         needs: the kinds of statistics that it reads.
+        solver: the solver whose error it is, where it is of one.
         linearised: whether `edge_costs` is exact only near the path `around`, so that dp goes from table to table.
-        of_solver: the solver whose error it is, by its word; None where it is no solver's.
         sample_seeds: the seeds of the samples that it judges, which no evaluation may judge too; mostly none.
     """
 
     name: str
     unit: str
     needs: Sequence[str]
+    solver: str | None = None
     linearised = False
-    of_solver: str | None = None
     sample_seeds: Sequence[int] = ()
 
     @property
@@ -47,6 +47,9 @@ class Objective(ABC):
     def differentiable(self) -> bool:
         """Whether it has a `loss`, differentiable in times."""
         return type(self).loss is not Objective.loss
+
+    def check_statistics(self, statistics: Statistics, denoiser: Denoiser) -> None:  # noqa: B027
+        """Raise a UserError where statistics tell that they are of another process or of other weights."""
 
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:
         """The cost of every step (s, t) on the grid; `around` is the path that it is linearised at, if it is.

@@ -47,6 +47,7 @@ class Discretization(Objective):
     name = "discretization"
     unit = "squared error"
     needs: Sequence[str] = (KIND,)
+    solver = "ddim"
 
     def __init__(self, power: float = 1.0, form: str = "x0") -> None:
         number = isinstance(power, int | float) and not isinstance(power, bool)

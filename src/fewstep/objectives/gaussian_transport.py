@@ -46,8 +46,8 @@ class GaussianTransport(Objective):
     name = "gaussian_transport"
     unit = "squared error"
     needs: Sequence[str] = (KIND,)
+    solver = "ddim"
     linearised = True
-    of_solver = "ddim"
 
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:
         """Σ_j w_j (−log cos(θ_jt − θ_js)) for every s < t on the grid.

@@ -22,8 +22,8 @@ def middle_block(denoiser: Denoiser) -> nn.Module:
             return module
     backbone = type(denoiser.backbone).__name__
     raise UserError(
-        f"The space denoiser_features is of a UNet's middle block, and the backbone {backbone} has no module called "
-        f"{' or '.join(NAMES)}; take space=pixels."
+        f"The space denoiser_features is of a UNet's middle block, and the backbone {backbone} has no module "
+        f"called {' or '.join(NAMES)}; take space=pixels."
     )
 
 

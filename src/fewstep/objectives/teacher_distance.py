@@ -18,6 +18,7 @@ from fewstep.denoiser import Denoiser, evaluating
 from fewstep.errors import UserError
 from fewstep.noise import Noise
 from fewstep.objectives.base import Objective, Statistics
+from fewstep.objectives.euler_steps import fine_nodes
 from fewstep.objectives.middle_block import middle_features
 from fewstep.schedule import Schedule
 from fewstep.solvers.base import Solver, device_of, solver_calls
@@ -58,8 +59,8 @@ class TeacherDistance(Objective):
         solver = Ddim() if solver is None else solver
         if solver.adds_noise:
             raise UserError(
-                f"The distance to the teacher is between outputs of the same noise, and the solver {solver.name!r} "
-                "adds more on its way; allowed are deterministic solvers, such as ddim with eta=0, dpmpp_2m and heun."
+                f"The distance to the teacher is between outputs of the same noise, and {solver.name!r} adds "
+                "more on its way; allowed are solvers that add none, such as ddim with eta=0, dpmpp_2m and heun."
             )
         if space not in SPACES:
             raise UserError(f"There is no space {space!r}; allowed are {', '.join(SPACES)}.")
@@ -70,19 +71,30 @@ class TeacherDistance(Objective):
             )
         if not 0 < feature_noise_level < float("inf"):
             raise UserError(f"feature_noise_level is {feature_noise_level}, but must be positive and finite.")
-        self.solver, self.space = solver, space
-        self.of_solver = solver.name
+        self.sampler, self.space = solver, space
+        self.solver = solver.name
         self.trajectories, self.batch_size = trajectories, batch_size
         self.feature_noise_level = feature_noise_level
 
+    def check_statistics(self, statistics: Statistics, denoiser: Denoiser) -> None:
+        """Raise a UserError unless the trajectories are of this denoiser."""
+        _teacher(statistics).require(denoiser)
+
     def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
-        """‖K-step output − teacher's‖² of every trajectory, float64 [trajectories]; the schedule may be off the grid.
+        """‖K-step output − teacher's‖² of every trajectory, float64 [n]; the schedule may visit any times.
 
         Raises:
-            UserError: no denoiser, or trajectories of another one's weights or process, or of fewer steps than K.
+            UserError: no denoiser, or a teacher of another process, or of fewer steps than K.
         """
-        teacher = _teacher(statistics, schedule, denoiser)
-        assert denoiser is not None
+        teacher = _teacher(statistics)
+        if denoiser is None:
+            raise UserError(f"The objective {self.name!r} runs the network, so that it must be given it.")
+        schedule.require_process(teacher.process)
+        if schedule.steps > len(teacher.D):
+            raise UserError(
+                f"A teacher of {len(teacher.D)} steps cannot judge a schedule of {schedule.steps}; give it more "
+                "with statistics.teacher.steps, or ask for fewer steps."
+            )
         number = min(self.trajectories, teacher.D.shape[1])
         blocks = [
             range(first, min(first + self.batch_size, number)) for first in range(0, number, self.batch_size)
@@ -92,7 +104,7 @@ class TeacherDistance(Objective):
 
     def value_calls(self, steps: int) -> Calls:
         """The solver's and, where features are taken, those of both outputs; at most, as there may be fewer."""
-        per_image = solver_calls(self.solver, steps)
+        per_image = solver_calls(self.sampler, steps)
         of_features = 0 if self.space == PIXELS else 2
         total = self.trajectories * (per_image.total + of_features)
         return Calls(total, batch=min(self.batch_size, self.trajectories), mark=per_image.mark).at_most()
@@ -103,7 +115,7 @@ class TeacherDistance(Objective):
         rows, device = slice(block.start, block.stop), device_of(denoiser)
         noise = Noise(teacher.seed, teacher.noise.indices[rows], teacher.noise.shape)
         label = None if teacher.labels is None else teacher.labels[rows].to(device)
-        *_, last = self.solver(denoiser, schedule, noise, label)
+        *_, last = self.sampler(denoiser, schedule, noise, label)
         outputs = [last.x, teacher.D[0, rows].to(device, torch.float64)]
         if self.space == DENOISER_FEATURES:
             added = noise(1).to(device)
@@ -113,21 +125,7 @@ class TeacherDistance(Objective):
         return (outputs[0] - outputs[1]).square().flatten(1).sum(1).cpu()
 
 
-def _teacher(statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None) -> TeacherTrajectories:
-    """The trajectories, once they are known to fit."""
-    if KIND not in statistics:
-        raise UserError(
-            f"The objective {TeacherDistance.name!r} needs statistics of the kind {KIND!r}; given were "
-            f"{', '.join(statistics) or 'none'}."
-        )
-    if denoiser is None:
-        raise UserError(f"The objective {TeacherDistance.name!r} runs the network, so that it must be given it.")
-    teacher: TeacherTrajectories = statistics[KIND]
-    teacher.require(denoiser)
-    schedule.require_process(teacher.process)
-    if schedule.steps > len(teacher.D):
-        raise UserError(
-            f"A teacher of {len(teacher.D)} steps cannot judge a schedule of {schedule.steps}; give it more with "
-            "statistics.teacher.steps, or ask for fewer steps."
-        )
+def _teacher(statistics: Statistics) -> TeacherTrajectories:
+    teacher = fine_nodes(statistics, KIND, TeacherDistance.name)
+    assert isinstance(teacher, TeacherTrajectories)
     return teacher

@@ -131,8 +131,8 @@ class Searches:
         if objective is not None:
             node["objective"] = self.objective_settings(name, variance)
             provenance |= {"objective": node["objective"], "split": self.shared.statistics.split}
-            if objective.of_solver is not None:
-                provenance["solver"] = objective.of_solver
+            if objective.solver is not None:
+                provenance["solver"] = objective.solver
             config["statistics"] = c.statistics
             kinds = dict.fromkeys([*objective.needs, *find.needs])
             statistics = {kind: self.shared.search_statistics(kind, weights, charged_to) for kind in kinds}

@@ -1,12 +1,13 @@
 """Coordinate search: single nodes move while the objective's true value falls; for any objective.
 
 It is what is left where dp is not exact: for an error that is no sum over steps, such as that of the whole K-step
-sampler (`teacher_distance`), and for multistep solvers, whose error in a step depends on the node before it too. Dp
-on pairs of nodes could find those steps' best path, with T³/6 costs instead of T²/2, but they would still be local
-errors, which have to be carried to the end by a model of the flow, while a value that runs the sampler knows it.
+sampler (`teacher_distance`), and for multistep solvers, whose error in a step depends on the node before it too.
+Dp on pairs of nodes could find the best path of such errors, with T³/6 costs instead of T²/2. But they would still
+be local errors, carried to the end by a model of the flow, and with states of the teacher's in place of the
+solver's own; a value that runs the sampler needs neither.
 
-The value of a schedule is the same whenever it is asked for, because statistics fix the noise, so that no move is
-taken by luck of a draw (though a best schedule of few trajectories is luckier than one of many).
+The value of a schedule is the same whenever it is asked for, because statistics fix the noise: no move is taken by
+the luck of a draw.
 """
 
 import math
@@ -83,6 +84,7 @@ class Coordinate:
         self.check(objective, denoiser.process)
         assert objective is not None
         check_steps(steps, denoiser.process)
+        objective.check_statistics(statistics, denoiser)
         free = [K for K in steps if 1 < K < denoiser.process.T]
         optimal = {
             f"{one.name}_dp": optimal_schedules(one, statistics, denoiser, free) for one in self.paths_of if free
@@ -138,8 +140,8 @@ class Coordinate:
         of_starts = {name: start for name, start in of_starts.items() if math.isfinite(start)}
         if not of_starts:
             raise UserError(
-                f"The coordinate search has no start with a finite {objective.name} among {', '.join(starts)}; give "
-                "another, or other steps."
+                f"The coordinate search has no start with a finite {objective.name} among {', '.join(starts)}; "
+                "give another, or other steps."
             )
         best = min(of_starts, key=of_starts.__getitem__)
         path = NodeMoves(process).descend(starts[best].indices, valued)
@@ -157,8 +159,8 @@ class Coordinate:
         self, path: Sequence[int], objective: Objective, denoiser: Denoiser, found: Mapping[str, Any]
     ) -> Schedule:
         provenance = {"search": self.name, "objective": objective.name, "found": found}
-        if objective.of_solver is not None:
-            provenance["solver"] = objective.of_solver
+        if objective.solver is not None:
+            provenance["solver"] = objective.solver
         return Schedule.on_grid(path, denoiser.process, provenance)
 
 

@@ -29,6 +29,7 @@ from fewstep.schedule import Schedule
 from fewstep.search import row_by_row
 from fewstep.search.base import check_steps
 from fewstep.search.linearisation import successive_linearisation
+from fewstep.search.tail import optimal_paths_with_tail
 
 if TYPE_CHECKING:
     from fewstep.search.kernels.min_plus import LeastCosts
@@ -224,6 +225,7 @@ class Dp:
         self.check(objective, denoiser.process)
         assert objective is not None
         check_steps(steps, denoiser.process)
+        objective.check_statistics(statistics, denoiser)
         schedules = self._best(objective, objective.edge_costs(statistics), denoiser.process, steps)
         if objective.linearised:
             return {K: self._linearised(objective, statistics, denoiser, first) for K, first in schedules.items()}
@@ -240,7 +242,16 @@ class Dp:
     ) -> dict[int, Schedule]:
         """The schedules of least total cost of a table."""
         provenance = {"search": self.name, "objective": objective.name}
-        if table.first_pairs is None:
+        if objective.solver is not None:
+            provenance["solver"] = objective.solver
+        if max(steps) > (most := len(table.times) - 1):
+            raise UserError(
+                f"The objective {objective.name!r} is of a teacher of {most} steps, so that no schedule can have "
+                f"more; given was {max(steps)}. Set statistics.teacher.steps to more."
+            )
+        if table.tail != 1:
+            paths = optimal_paths_with_tail(table.costs, table.tail, steps)
+        elif table.first_pairs is None:
             paths = optimal_paths(table.costs, steps)
         else:
             paths = optimal_paths_from_pairs(table.costs, table.first_pairs, steps)
