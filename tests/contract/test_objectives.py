@@ -11,6 +11,7 @@ from fewstep.artefacts.statistics import load_statistics
 from fewstep.noise import Noise
 from fewstep.objectives.base import Objective
 from fewstep.schedule import Schedule
+from fewstep.statistics.features import KIND as FEATURES
 
 T = 24  # of the grids here
 
@@ -72,6 +73,9 @@ def test_every_kind_of_statistics_comes_back_from_its_file(
     statistics = tiny.statistics(objective.needs)
     again = {}
     for kind, measured in statistics.items():
+        if kind == FEATURES:  # the judge of a run, which no file holds
+            again[kind] = measured
+            continue
         measured.save(tmp_path / kind)
         again[kind] = load_statistics(kind)(tmp_path / kind)
     schedule = Schedule.on_grid([0, 3, T], tiny.process)

@@ -66,7 +66,7 @@ def test_sums_over_steps_of_gaussian_data_end_at_the_best_of_all_paths(
     perfect_denoiser: Callable[..., Denoiser],
     measure: Callable[..., Any],
 ) -> None:
-    """From rules to within 1 %, as a node may end where it serves nothing; to the very path where dp's is a start."""
+    """From rules to within 1 %: a node may end where it serves nothing. To the very path where dp's is a start."""
     generator = torch.Generator().manual_seed(0)
     images = C * torch.randn(16, 1, 2, 2, generator=generator, dtype=torch.float64)
     grey = ((images.clamp(-1, 1) + 1) * 8).round() / 8 - 1
@@ -168,5 +168,5 @@ class Broken(Counting):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_values_that_are_no_numbers_are_told(value: float) -> None:
     process = Process.cosine(T)
-    with pytest.raises(UserError, match="not a number|finite"):
+    with pytest.raises(UserError, match=r"not a number|finite"):
         Coordinate()(Broken(value), {}, network(process), [3])
