@@ -218,7 +218,7 @@ class Tiny:
                 self.measured[kind] = self.features()
             elif kind not in self.measured:
                 make = estimator_class(kind)
-                own = {"trajectories": IMAGES, "samples": 8} if hasattr(make, "settings") else {}
+                own = {"trajectories": IMAGES} if hasattr(make, "settings") else {}
                 estimator = make(
                     self.images,
                     None,
