@@ -10,7 +10,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from fewstep.artefacts.features import FeatureExtractor, judging_trainer, kept_features_of, load_kept_features
+from fewstep.artefacts.features import (
+    REFERENCE,
+    FeatureExtractor,
+    judging_trainer,
+    kept_features_of,
+    load_kept_features,
+)
 from fewstep.artefacts.search_statistics import (
     Purpose,
     load_search_statistics,
@@ -33,6 +39,8 @@ from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
 from fewstep.stages.pretrain import Pretraining, checkpoint_files, pretrain, require_weights
+from fewstep.statistics.features import KIND as FEATURES
+from fewstep.statistics.features import SampleFeatures
 from fewstep.variance import no_variance_head
 
 log = logging.getLogger(__name__)
@@ -145,6 +153,8 @@ class Shared:
         With `auto` settings the file holds some timesteps, and what lies between them is interpolated. They are
         charged to all schedule optimizers, or to the one that alone reads them.
         """
+        if kind == FEATURES:
+            return self.sample_features()
         purpose = self.purpose.reading(kind)
         if not self.statistics.adaptive or not grows(kind) or not purpose.objectives:
             return self.fitted_statistics(kind, weights, None, charged_to), load_statistics(kind)
@@ -152,6 +162,16 @@ class Shared:
         path = self.grow_statistics(kind, weights, purpose)
         self.charge("statistics", charged_to, path.parent)
         return path, load_search_statistics(kind)
+
+    def sample_features(self) -> tuple[Path, Callable[[Path], SampleFeatures]]:
+        """The judge, for an objective that lowers its distance: its reference's file, and what reads it all."""
+        dataset = self.dataset
+
+        def load(path: Path) -> SampleFeatures:
+            found = self.features.load(path.parent, dataset)
+            return SampleFeatures(found.extractor, found.reference, dataset.shape, dataset.levels)
+
+        return self._features_folder / REFERENCE, load
 
     def grow_statistics(self, kind: str, weights: Path, purpose: Purpose) -> Path:
         """The file of the statistics that are measured as far as a search needs them."""
@@ -278,12 +298,18 @@ class Shared:
         )
 
     @cached_property
-    def judge(self) -> Judge:
-        """What every subject is judged with; makes the feature extractor unless it lies there."""
+    def _features_folder(self) -> Path:
+        """The folder of the feature extractor, made unless it lies there."""
         root = self.root / "features"
         log.info("features    %s", root)
         folder = self.features.make(root, self.dataset, self.config.dataset, self.trainer)
-        features = self.features.load(self.charge("features", None, folder), self.dataset)
+        return self.charge("features", None, folder)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What every subject is judged with."""
+        root, folder = self.root / "features", self._features_folder
+        features = self.features.load(folder, self.dataset)
         kept = None
         if self.evaluation.sample_metrics:
             most = self.evaluation.samples  # as many real images as samples, where there are

@@ -19,13 +19,17 @@ from torch import Tensor
 import fewstep.objectives
 from fewstep.__main__ import CONF, build
 from fewstep.artefacts.statistics import estimator_class
+from fewstep.backbones.classifier import Classifier
 from fewstep.config import Config
 from fewstep.data.digits import Digits
 from fewstep.denoiser import Denoiser
+from fewstep.metrics.frechet import FeatureMoments
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.process import Process
 from fewstep.schema import MISSING, check
 from fewstep.search.base import Search
+from fewstep.statistics.features import KIND as FEATURES
+from fewstep.statistics.features import SampleFeatures
 
 T, IMAGES = 24, 6
 TINY = [
@@ -35,6 +39,12 @@ TINY = [
     "model.backbone.num_groups=2",
     "steps=[2,4,8]",
 ]
+BRIEF = {
+    "iterations": 2,
+    "evaluations": 12,
+    "trajectories": IMAGES,
+    "samples": 8,
+}  # settings of objectives and searches
 LISTS = ("schedule_optimizer", "solver")  # groups that several options are taken of
 
 
@@ -183,8 +193,10 @@ def loss_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=_objective_classes(), ids=lambda make: make.__name__)
 def objective(request: pytest.FixtureRequest) -> Objective:
-    """Every objective of the package, as it is by default."""
-    return request.param()
+    """Every objective of the package, as it is by default but for what takes long."""
+    return request.param(
+        **{name: BRIEF[name] for name in BRIEF if name in inspect.signature(request.param).parameters}
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +214,9 @@ class Tiny:
 
     def statistics(self, kinds: Sequence[str]) -> Statistics:
         for kind in kinds:
-            if kind not in self.measured:
+            if kind == FEATURES:
+                self.measured[kind] = self.features()
+            elif kind not in self.measured:
                 make = estimator_class(kind)
                 own = {"trajectories": IMAGES} if hasattr(make, "settings") else {}
                 estimator = make(
@@ -219,6 +233,14 @@ class Tiny:
                     rows = [estimator.measure(self.denoiser, row) for row in range(len(estimator))]
                 self.measured[kind] = estimator.collect(self.process, rows)
         return {kind: self.measured[kind] for kind in kinds}
+
+    def features(self) -> SampleFeatures:
+        """A judge that has learned nothing."""
+        torch.manual_seed(0)
+        extractor = Classifier(in_channels=1, image_size=8, num_classes=10, width=4, num_features=3).eval()
+        with torch.inference_mode():
+            reference = FeatureMoments.of(extractor.features(self.images))
+        return SampleFeatures(extractor, reference, tuple(self.images.shape[1:]), self.levels)
 
 
 @pytest.fixture(scope="module", params=_names("process"))
@@ -242,7 +264,7 @@ def without_network() -> Tiny:
 
 
 class Optimizer(NamedTuple):
-    """A schedule optimizer, its search of few iterations where it makes any."""
+    """A schedule optimizer, brief where it is one that takes long."""
 
     name: str
     objective: Objective | None
@@ -262,6 +284,9 @@ def settings_of_optimizer(request: pytest.FixtureRequest) -> tuple[str, Mapping[
 @pytest.fixture
 def optimizer(settings_of_optimizer: tuple[str, Mapping[str, Any]]) -> Optimizer:
     name, node = settings_of_optimizer
-    brief = {"iterations": 2} if "iterations" in node["search"] else {}
-    objective = build(node["objective"]) if "objective" in node else None
-    return Optimizer(name, objective, build({**node["search"], **brief}))
+    objective = build(_briefly(node["objective"])) if "objective" in node else None
+    return Optimizer(name, objective, build(_briefly(node["search"])))
+
+
+def _briefly(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {**node, **{name: value for name, value in BRIEF.items() if name in node}}

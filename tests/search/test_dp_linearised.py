@@ -53,7 +53,7 @@ class SumOfFunctions(Objective):
     def sums(self, path: Sequence[int]) -> Tensor:
         return self.tables[:, path[:-1], path[1:]].sum(1)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         return (self.sums(schedule.indices) ** self.bend).sum()[None]
 
 

@@ -131,7 +131,7 @@ def test_the_search_begins_on_pairs_where_the_objective_has_them(perfect_denoise
         def edge_costs(self, statistics, around=None):
             return CostTable(process.grid, costs, "nats/example", first_pairs)
 
-        def image_values(self, statistics, schedule):
+        def image_values(self, statistics, schedule, denoiser=None):
             raise NotImplementedError
 
     schedules = Dp()(Pairs(), {}, denoiser, [2, 5])

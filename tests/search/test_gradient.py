@@ -160,7 +160,7 @@ class TwoValleys(Objective):
         costs = self._cost(t).expand(T + 1, T + 1).clone()
         return CostTable(t, costs.masked_fill(t <= t[:, None], torch.inf), self.unit)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         return self._cost(schedule.times[1:]).sum()[None]
 
     def loss(self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics) -> Tensor:
@@ -268,7 +268,7 @@ class NoLoss(Objective):
     unit = "squared error"
     needs: tuple[str, ...] = ()
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         return schedule.times
 
 

@@ -35,7 +35,9 @@ def test_every_schedule_under_every_objective(
             Schedule.on_grid(path, PROCESS).save(schedules[name][K])
     objectives = {"elbo": Configured(ElboObjective("beta"), {}), "mse_reweighted": Configured(MseReweighted(), {})}
     labels = {"dataset": "grey", "train_seed": 3, "finetuned": False}
-    evaluate_objectives(tmp_path / "run", {}, objectives, schedules, {KIND: tmp_path / "judged"}, labels, seed=0)
+    evaluate_objectives(
+        tmp_path / "run", {}, objectives, schedules, {KIND: tmp_path / "judged"}, labels, 0, tmp_path
+    )
     rows = read_results(tmp_path / "run" / "results.csv").set_index(["schedule_optimizer", "steps", "metric"])
     assert len(rows) == 6
     for (name, K, metric), row in rows.iterrows():

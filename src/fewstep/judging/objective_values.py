@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.results import Result
@@ -31,12 +32,22 @@ def _label(one: Configured, distinct: Sequence[Configured]) -> str:
     namesakes = [other.settings for other in distinct if other.objective.name == one.objective.name]
     keys = dict.fromkeys(key for settings in namesakes for key in settings)
     telling = [key for key in keys if any(settings.get(key) != one.settings.get(key) for settings in namesakes)]
-    told = ", ".join(f"{key}={one.settings.get(key)}" for key in telling)
+    told = ", ".join(f"{key}={_word(one.settings.get(key))}" for key in telling)
     return f"{one.objective.name}[{told}]" if told else one.objective.name
 
 
+def _word(setting: Any) -> Any:
+    """A setting as labels show it: of a section the class that it describes, such as a solver's."""
+    return setting["_target_"].rpartition(".")[2] if isinstance(setting, Mapping) else setting
+
+
 def objective_row(
-    label: str, objective: Objective, statistics: Statistics, schedule: Schedule, labels: Mapping[str, Any]
+    label: str,
+    objective: Objective,
+    statistics: Statistics,
+    schedule: Schedule,
+    labels: Mapping[str, Any],
+    denoiser: Denoiser | None = None,
 ) -> Result:
     """`objective_<label>`: the value of a schedule on the statistics' images, in the objective's unit.
 
@@ -52,7 +63,7 @@ def objective_row(
             f"A schedule searched on the split {splits[0]!r} cannot be judged on it too; set evaluation.split to "
             "another."
         )
-    values = objective.image_values(statistics, schedule)
+    values = objective.image_values(statistics, schedule, denoiser)
     n_images = values.numel() if values.numel() > 1 else None
     return Result(
         **labels,

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fewstep.calls import Calls
 from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
@@ -27,6 +28,7 @@ class Objective(ABC):
         needs: the kinds of statistics that it reads.
         solver: the solver whose error it is, where it is of one.
         linearised: whether `edge_costs` is exact only near the path `around`, so that dp goes from table to table.
+        sample_seeds: the seeds of the samples that it judges, which no evaluation may judge too; mostly none.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Objective(ABC):
     needs: Sequence[str]
     solver: str | None = None
     linearised = False
+    sample_seeds: Sequence[int] = ()
 
     @property
     def additive(self) -> bool:
@@ -57,15 +60,20 @@ class Objective(ABC):
         raise UserError(f"The objective {self.name!r} is no sum over steps, so that it has no table of costs.")
 
     @abstractmethod
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The true value of a schedule on the grid, image by image, constants included; float64 [images].
 
-        One number where the objective does not look at images.
+        One number where the objective does not look at images. The denoiser is the one that the statistics are of;
+        most objectives need nothing of it but these.
         """
 
     def value(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> float:
         """The true value of a schedule, the mean of `image_values`; this ranks schedules."""
-        return self.image_values(statistics, schedule).mean().item()
+        return self.image_values(statistics, schedule, denoiser).mean().item()
+
+    def value_calls(self, steps: int) -> Calls:
+        """The network calls of one `value` at so many steps; most objectives make none."""
+        return Calls()
 
     def loss(self, denoiser: Denoiser, x0: Tensor, times: Tensor, noise: Tensor, statistics: Statistics) -> Tensor:
         """Monte Carlo estimate on images x0 and noise [B, …], a scalar, differentiable in `times` [K+1].

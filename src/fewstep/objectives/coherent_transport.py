@@ -59,7 +59,7 @@ class CoherentTransport(Objective):
         around.require_process(teacher.process)
         return CostTable(teacher.times, _table(moments, _Path.of(around.times, teacher, moments)), self.unit)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """‖Σ_i δ_i‖² of every trajectory, float64 [n]; the schedule may visit any times."""
         teacher = fine_nodes(statistics, KIND, self.name)
         schedule.require_process(teacher.process)

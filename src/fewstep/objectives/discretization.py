@@ -81,7 +81,7 @@ class Discretization(Objective):
         spread(fill, range(0, process.T, ROWS))
         return CostTable(times, costs, self.unit)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The sum over the steps of a schedule on the grid, float64 [images]."""
         measured: DenoisingError = statistics[KIND]
         weights = self.time_weights(statistics, schedule)

@@ -107,7 +107,7 @@ class ElboObjective(Objective):
         variance, error = measured.variance(self.variance), measured.error[rows].mean(1)
         return step_nats(process, times_s, times_t, variance, error, measured.dimensions)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The negative ELBO of every image under a schedule on the grid, prior included; float64 [images]."""
         measured = self._measured(statistics)
         schedule.require_process(measured.process)

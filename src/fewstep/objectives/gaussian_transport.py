@@ -65,7 +65,7 @@ class GaussianTransport(Objective):
         costs = _table(_noise_levels(process, process.grid), *_at_few_points(c, weights))
         return CostTable(process.grid, costs, self.unit)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The true value, float64 [1]; the schedule may lie off the grid."""
         measured = _measured(statistics)
         schedule.require_process(measured.process)

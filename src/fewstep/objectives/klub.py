@@ -54,7 +54,7 @@ class Klub(Objective):
         dimensions = paths.D[0, 0].numel()
         return CostTable(paths.times, whole.masked_fill(forbidden, torch.inf), self.unit, dimensions=dimensions)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The sum of the integrals on every path, float64 [n]; the schedule may visit any times."""
         paths = fine_nodes(statistics, KIND, self.name)
         schedule.require_process(paths.process)

@@ -53,7 +53,7 @@ class LocalError(Objective):
         teacher = fine_nodes(statistics, KIND, self.name)
         return CostTable(teacher.times, error_table(teacher, None, power=1), self.unit, tail=self.tail)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The sum for every trajectory, float64 [n]; the schedule may visit any times."""
         teacher = fine_nodes(statistics, KIND, self.name)
         schedule.require_process(teacher.process)

@@ -31,7 +31,7 @@ class MseReweighted(Objective):
         length = times - times[:, None]
         return CostTable(times, (length * error).masked_fill(length <= 0, torch.inf), self.unit)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """The sum over the steps of a schedule on the grid, float64 [images]."""
         measured: DenoisingError = statistics[KIND]
         schedule.require_process(measured.process)

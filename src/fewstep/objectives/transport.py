@@ -56,7 +56,7 @@ class Transport(Objective):
         carried = Carried(statistics, self.name, teacher.D[0, 0].numel())
         return CostTable(teacher.times, error_table(teacher, carried, self.power), self.unit)
 
-    def image_values(self, statistics: Statistics, schedule: Schedule) -> Tensor:
+    def image_values(self, statistics: Statistics, schedule: Schedule, denoiser: Denoiser | None = None) -> Tensor:
         """Σ_i ‖δ_i‖^power of every trajectory, float64 [n]; the schedule may visit any times."""
         teacher = fine_nodes(statistics, KIND, self.name)
         schedule.require_process(teacher.process)

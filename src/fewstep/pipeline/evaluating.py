@@ -176,6 +176,7 @@ class Evaluations:
                 Configured(objective, self.searches.objective_settings(name, variance) or {})
                 for name in self.config.schedule_optimizer
                 if (objective := self.searches.objective(name, variance)) is not None
+                and not objective.sample_seeds  # what such a one judges by, every row of samples tells
             ]
         )
 
@@ -210,7 +211,7 @@ class Evaluations:
         folder = shared.folder("evaluate", label, config)
         labels = shared.labels() | {"finetuned": finetuned}
         log.info("evaluate    %s", folder)
-        self.evaluate_objectives(folder, config, objectives, schedules, statistics, labels)
+        self.evaluate_objectives(folder, config, objectives, schedules, statistics, labels, weights)
         return [folder]
 
     def evaluate_objectives(
@@ -221,9 +222,10 @@ class Evaluations:
         schedules: Mapping[str, Mapping[int, Path]],
         statistics: Mapping[str, Path],
         labels: Mapping[str, Any],
+        weights: Path,
     ) -> None:
         """The objectives' values of schedules; the results go into a folder."""
-        evaluate_objectives(folder, config, objectives, schedules, statistics, labels, self.config.seed)
+        evaluate_objectives(folder, config, objectives, schedules, statistics, labels, self.config.seed, weights)
 
     def _judging(
         self, weights: Path, at: Sequence[Path] | None, judged: Sequence[Path]

@@ -41,9 +41,10 @@ class Searches:
             if isinstance(objective, ElboObjective) and not DECODERS[objective.decoder].tabular:
                 raise no_table()
             find.check(objective, model.process)
+            self._check_seeds(name, objective)
             for kind in find.needs:
                 self._check_split(name, kind)
-            for kind in objective.needs if objective else ():
+            for kind in dict.fromkeys([*find.needs, *(objective.needs if objective else ())]):
                 check_images_setting(kind, self.shared.statistics, self.shared.purpose)
                 self._check_teacher(name, kind)
                 if kind == COVARIANCE:
@@ -56,6 +57,16 @@ class Searches:
             raise UserError(
                 f"{name} needs a teacher of at least {most} steps, the most that steps holds; "
                 f"statistics.teacher.steps is {teacher['steps']}."
+            )
+
+    def _check_seeds(self, name: str, objective: Objective | None) -> None:
+        """Raise a UserError where samples behind a search would judge as well."""
+        searched = () if objective is None else objective.sample_seeds
+        both = sorted({*searched} & {*self.shared.evaluation.sample_seeds})
+        if both:
+            raise UserError(
+                f"{name} selects its schedules by the samples of seed {both[0]}, which cannot judge them too; "
+                "leave it out of evaluation.sample_seeds, or of the objective's sample_seeds."
             )
 
     def _check_split(self, name: str, kind: str) -> None:

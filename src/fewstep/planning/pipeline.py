@@ -150,9 +150,12 @@ class PlannedEvaluations(Evaluations):
         schedules: Mapping[str, Mapping[int, Path]],
         statistics: Mapping[str, Path],
         labels: Mapping[str, Any],
+        weights: Path,
     ) -> None:
-        """Count a run that calls no network."""
-        self.shared.plan("evaluate", folder, Calls())
+        """Count the values that run the network; most need statistics alone."""
+        steps = [K for by_K in schedules.values() for K in by_K]
+        each = [one.objective.value_calls(K) for one in objectives.values() for K in steps]
+        self.shared.plan("evaluate", folder, sum(each, Calls()))
 
     def evaluate_reference(
         self,

@@ -26,6 +26,7 @@ from fewstep.planning.networks import Networks
 from fewstep.record import COMPLETE
 from fewstep.run import fingerprint, read_record
 from fewstep.shared import Shared, visited
+from fewstep.statistics.features import SampleFeatures, load
 from fewstep.statistics.growing import TYPICAL_IMAGES
 from fewstep.statistics.refinement import expected_timesteps
 from fewstep.statistics.tanh_decoder import KIND as TANH
@@ -105,6 +106,12 @@ class PlannedShared(Shared):
         facts = self.expected[folder]
         self._guesses_images |= "images" in facts
         return facts
+
+    def sample_features(self) -> tuple[Path, Callable[[Path], SampleFeatures]]:
+        """The judge, which is not made; its network is another, and is not counted."""
+        path = self.root / "features" / "planned"
+        self.images[path] = 0
+        return path, load
 
     def grow_statistics(self, kind: str, weights: Path, purpose: Purpose) -> Path:
         """Count the statistics that are measured as far as a search needs them: roughly, unless that is whole."""

@@ -16,6 +16,7 @@ from fewstep.report.failure_signatures import failure_signatures
 from fewstep.report.findings import Finding, findings
 from fewstep.report.fine_steps import fine_step_tables
 from fewstep.report.finetuning_table import finetuning_table
+from fewstep.report.made_for import made_for_table
 from fewstep.report.methods import methods
 from fewstep.report.plots import fid_plot, likelihood_plot, nodes_plot
 from fewstep.report.printing import fid_decimals
@@ -132,11 +133,16 @@ def sections(rows: Sequence[Result], folder: Path, samples: Sequence[Picture]) -
 
 
 def _fid_tables(rows: Sequence[Result], panels: Sequence[Panel], metrics: int) -> list[Table]:
-    """A table per solver; what is known of the judge is in its caption where there is but one."""
+    """A table per solver, and one of schedules on other solvers than their own.
+
+    What is known of the judge is in the captions where there is but one.
+    """
     accuracy, reference = (
         of_metric(rows, name) if metrics == 1 else None for name in ("feature_accuracy", "reference_images")
     )
-    return [fid_table(panel, accuracy, fid_decimals(panels), reference) for panel in panels if panel.untuned]
+    tables = [fid_table(panel, accuracy, fid_decimals(panels), reference) for panel in panels if panel.untuned]
+    swapped = made_for_table(rows, panels[0].metric) if panels else None
+    return tables if swapped is None else [*tables, swapped]
 
 
 def _plots(

@@ -12,6 +12,7 @@ from fewstep.search.even import Even
 from fewstep.search.karras import Karras
 from fewstep.search.log_snr import LogSnr
 from fewstep.search.tangent import Tangent
+from fewstep.statistics.image_sums import DenoisingError
 
 DP = "dp"
 RULES: dict[str, Callable[[int, float], FixedRule]] = {
@@ -33,8 +34,10 @@ def rule_schedules(
 
 
 def holds_whole_grid(statistics: Statistics, T: int) -> bool:
-    """Whether the kinds that are measured at timesteps are measured at all T."""
-    return all(len(measured.indices) == T for measured in statistics.values() if hasattr(measured, "indices"))
+    """Whether the denoising errors are measured at all T timesteps; a teacher's nodes are as many as they are."""
+    return all(
+        len(measured.indices) == T for measured in statistics.values() if isinstance(measured, DenoisingError)
+    )
 
 
 def optimal_schedules(

@@ -159,12 +159,14 @@ def _change_part(
 
 
 def _node_rows(schedule: Schedule, variance: str | None, labels: Mapping[str, Any]) -> list[Result]:
-    """Where a schedule puts its nodes; the variance is stated only where the schedule depends on it."""
+    """Where a schedule puts its nodes; variance and solver are stated only where it was made for one."""
     log_snrs = schedule.process.log_snr(schedule.times[1:]).tolist()
-    return [
-        Result(**labels, metric="node_log_snr", value=log_snr, steps=schedule.steps, variance=variance)
-        for log_snr in log_snrs
-    ]
+    of = dict(labels) | {
+        "steps": schedule.steps,
+        "variance": variance,
+        "solver": schedule.provenance.get("solver"),
+    }
+    return [Result(**of, metric="node_log_snr", value=log_snr) for log_snr in log_snrs]
 
 
 def _sampling_part(
