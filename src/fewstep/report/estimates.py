@@ -69,6 +69,12 @@ class Estimate:
             squares += math.fsum((v - self.mean) ** 2 for v in self.values.values()) / (runs - 1) / runs
         return math.sqrt(squares)
 
+    def without(self, sample_seed: int) -> "Estimate":
+        """The same without one sampling seed."""
+        kept = [seeds for seeds in self.values if seeds[1] != sample_seed]
+        errors = {seeds: self.errors[seeds] for seeds in kept}
+        return Estimate({seeds: self.values[seeds] for seeds in kept}, errors, self.n_images)
+
     def add(self, row: Result) -> None:
         """Take in a row.
 

@@ -26,14 +26,17 @@ def header(everything: Sequence[Networks], parts: Sequence[str]) -> list[str]:
         f"To repeat it: `{COMMAND}`. Parts that are complete are skipped, so the same command goes on after an "
         "interruption.",
         *([f"Parts run: {', '.join(parts)}."] if parts else []),
-        *_samples(everything),
-        *_judge(everything),
-        *_time(everything),
+        *measured(everything),
         INDEPENDENCE,
         "The discretization loss is a reconstruction of Huang 2024 (arXiv 2412.10786), of which the abstract "
         "alone is public: no table of that paper is reproduced here.",
     ]
-    return [*bullets(lines), *_health(everything)]
+    return [*bullets(lines), *health(everything)]
+
+
+def measured(everything: Sequence[Networks]) -> list[str]:
+    """Samples, their judge, and the time that all of it took."""
+    return [*_samples(everything), *_judge(everything), *_time(everything)]
 
 
 def _samples(everything: Sequence[Networks]) -> list[str]:
@@ -67,7 +70,7 @@ def _time(everything: Sequence[Networks]) -> list[str]:
     return [f"Wall time: {number(sum(totals.values()) / 60, 1)} minutes in all ({by_stage})."]
 
 
-def _health(everything: Sequence[Networks]) -> list[str]:
+def health(everything: Sequence[Networks]) -> list[str]:
     """Every network's largest error over the Wiener filter's, and a warning where one fails."""
     rows, failed = [], []
     for networks in everything:

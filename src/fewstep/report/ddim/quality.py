@@ -14,11 +14,12 @@ def distance_tables(networks: Networks) -> list[str]:
     """The table of means, and one of differences for every baseline."""
     if networks.panel is None:
         return ["No samples were judged."]
-    tables = [_means(networks), *(_differences(networks, baseline) for baseline in BASELINES)]
+    tables = [mean_table(networks), *(difference_table(networks, baseline) for baseline in BASELINES)]
     return [markdown_table(table) for table in tables if table.rows]
 
 
-def _means(networks: Networks) -> Table:
+def mean_table(networks: Networks) -> Table:
+    """Every row’s mean over seeds, K by K, and the floor."""
     panel = networks.panel
     assert panel is not None
     decimals = fid_decimals([panel])
@@ -73,7 +74,8 @@ def _mean(estimate: Estimate, lowest: float | None, decimals: int) -> Cell:
     return Cell(number(estimate.mean, decimals), detail=detail, bold=estimate.mean == lowest)
 
 
-def _differences(networks: Networks, baseline: str) -> Table:
+def difference_table(networks: Networks, baseline: str) -> Table:
+    """Every row minus a baseline, K by K, with its interval."""
     panel = networks.panel
     assert panel is not None
     decimals = fid_decimals([panel])
