@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.ablation.content import Content, Heading, Plot
+from fewstep.report.content import Content, Heading, Plot
 from fewstep.report.ablation.plot import Axis, Curve, Drawing, Point, ablation_plot
 from fewstep.report.ablation.quantities import Quantity, likelihood_name, objectives, quantities
 from fewstep.report.ablation.settings import Setting, optimizers_of, plain

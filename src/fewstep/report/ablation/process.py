@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.ablation.content import Content
+from fewstep.report.content import Content
 from fewstep.report.ablation.plot import Axis
 from fewstep.report.ablation.quantities import Quantity, quantities
 from fewstep.report.ablation.settings import Setting

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from fewstep.report.ablation.content import Heading, Plot
+from fewstep.report.content import Heading, Plot
 from fewstep.report.ablation.plot import Axis, Curve, Drawing, Level, Point, ablation_plot
 from fewstep.report.ablation.quantities import Quantity
 from fewstep.report.ablation.settings import Setting, optimizers_of
