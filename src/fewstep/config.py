@@ -75,7 +75,7 @@ class Config:
             raise UserError(f"There is no stage {self.stage!r}; allowed are {', '.join(STAGES)}.")
         if self.report.get("table") is not None and self.stage != "report":
             raise UserError(
-                f"report.table is {self.report['table']!r}, but stage is {self.stage!r}; a table is made by stage=report."
+                f"report.table is {self.report['table']!r}, but stage is {self.stage!r}; allowed is stage=report."
             )
         for key, name in (("name", self.name), ("part", self.part), ("run_name", self.run_name)):
             if name is not None and (name in ("", ".", "..") or "/" in name or "\\" in name):

@@ -13,7 +13,8 @@ ERROR, DETAIL = " ±", ", detail"
 def csv_tables(content: Content) -> str:
     """Every table of a page in one file, under the heading that it stands under; columns of one name are one.
 
-    A column that has errors is followed by one of them, named alike with ±, one that has second lines by one of these.
+    A column that has errors is followed by one of them, named alike with ±, and one that has second lines by one
+    of these, named alike with `detail`.
     """
     tables = [(heading.text, table) for heading in content.headings for table in heading.tables]
     rows = [{HEADING: text} | _row(table, cells) for text, table in tables for cells in table.rows]

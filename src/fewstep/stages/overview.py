@@ -1,4 +1,7 @@
-"""A table of all runs in `outputs`, in place of the report of one: a view of what lies there, made anew each time."""
+"""A table of all runs in `outputs`, in place of the report of one: a view of what lies there, made anew each time.
+
+No run is made for it, and none is needed: what was not run is marked as such.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +26,8 @@ class Reporting:
     """What `stage=report` ends with.
 
     Attributes:
-        table: the name of a table of all runs in `outputs`, which are then read and not made; None for the report of
-            the run itself.
+        table: the name of a table of all runs in `outputs`, which are then read and not made; None for the
+            report of the run itself.
         experiments: the experiments whose runs the table is of; None for all that there are.
     """
 
@@ -36,8 +39,8 @@ class Reporting:
             find_overview(self.table)
         elif self.experiments is not None:
             raise UserError(
-                f"report.experiments is {list(self.experiments)}, but without report.table nothing reads it; allowed "
-                f"tables are {', '.join(sorted(named(OVERVIEWS)))}."
+                f"report.experiments is {list(self.experiments)}, but without report.table nothing reads it; "
+                f"allowed tables are {', '.join(sorted(named(OVERVIEWS)))}."
             )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
-from fewstep.report.content import Content, Plot
 from fewstep.report.ablation.cost import cost_heading
 from fewstep.report.ablation.estimator import estimator
 from fewstep.report.ablation.finetune_iterations import finetune_iterations
@@ -14,6 +13,7 @@ from fewstep.report.ablation.power import power
 from fewstep.report.ablation.process import process
 from fewstep.report.ablation.seeds import seeds
 from fewstep.report.ablation.settings import Setting, kind_of, read_settings
+from fewstep.report.content import Content, Plot
 from fewstep.report.failure_signatures import failure_signatures
 from fewstep.report.findings import Finding, health_findings
 from fewstep.report.markdown import bullets, heading_blocks

@@ -34,6 +34,7 @@ NETWORKS = {
         command="experiment=watson_imagenet64_hybrid model.path=… dataset.path=…",
     ),
 }
+METHODS = {"even": Method("even"), "quadratic": Method("quadratic"), "DP": Method("elbo_dp")}
 
 
 class WatsonBitsPerDim(PaperTable):
@@ -43,4 +44,4 @@ class WatsonBitsPerDim(PaperTable):
     title = "Watson et al. 2021: bits/dim"
     metric = BITS_PER_DIM
     networks = NETWORKS
-    methods = {"even": Method("even"), "quadratic": Method("quadratic"), "DP": Method("elbo_dp")}
+    methods = METHODS

@@ -7,18 +7,21 @@ from fewstep.report.papers.paper_table import PaperTable
 DDIM = {"eta": 0.0}
 
 
+METHODS = {
+    "even DDPM": Method("even", "ancestral"),
+    "quadratic DDPM": Method("quadratic", "ancestral"),
+    "even DDIM": Method("even", "ddim", DDIM),
+    "quadratic DDIM": Method("quadratic", "ddim", DDIM),
+    "DP": Method("elbo_dp", "ancestral"),
+    "DP, MSE reweighting": Method("mse_reweighted_dp", "ancestral"),
+}
+
+
 class WatsonFid(PaperTable):
     """Fixed strides under two samplers, and dynamic programming over the ELBO and over reweighted errors."""
 
     name = "watson_fid"
     title = "Watson et al. 2021: FID"
     metric = "fid_inception"
+    methods = METHODS
     networks = NETWORKS
-    methods = {
-        "even DDPM": Method("even", "ancestral"),
-        "quadratic DDPM": Method("quadratic", "ancestral"),
-        "even DDIM": Method("even", "ddim", DDIM),
-        "quadratic DDIM": Method("quadratic", "ddim", DDIM),
-        "DP": Method("elbo_dp", "ancestral"),
-        "DP, MSE reweighting": Method("mse_reweighted_dp", "ancestral"),
-    }

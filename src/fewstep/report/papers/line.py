@@ -101,11 +101,8 @@ def measured_lines(
             kind = Kind(run.set_up, row.variance, row.decoder, searched + settings)
             found.setdefault(kind, MeasuredLine(kind)).add(run, row)
     for run, row in _numbers(runs, metric, variances):
-        if (
-            row.schedule_optimizer == FULL_GRID
-            and row.steps == whole_grid
-            and method.variance in (None, row.variance)
-        ):
+        of_row = row.steps == whole_grid and method.variance in (None, row.variance)
+        if row.schedule_optimizer == FULL_GRID and of_row:
             alone = Kind(run.set_up, row.variance, row.decoder, "")
             same = [line for kind, line in found.items() if kind[:3] == alone[:3]]
             for line in same or [found.setdefault(alone, MeasuredLine(alone))]:

@@ -41,9 +41,9 @@ class PaperTable:
         """The page with a table for every network."""
         paper = published(self.name)
         about = (
-            f"Published: {paper.source}; not measured here. Under each published row stands what the runs in outputs "
-            f"have measured of it, ± standard error ({self._errors}), and in the last column what differs from the "
-            f"published set-up, or the command that makes the row."
+            f"Published: {paper.source}; not measured here. Under each published row stands what the runs in "
+            f"outputs have measured of it, ± standard error ({self._errors}), and in the last column what differs "
+            "from the published set-up, or the command that makes the row."
         )
         headings = []
         for name, block in paper.blocks.items():
@@ -73,7 +73,7 @@ class PaperTable:
         )
 
     def _head(self, K: int, network: Network) -> str:
-        return f"all {K:,}" if K == network.process.get("T") else f"K = {K}"
+        return f"all {K:,}" if network.process.get("T") == K else f"K = {K}"
 
     def _row(self, row: str, block: Block, network: Network, runs: Sequence[MeasuredRun]) -> list[list[Cell]]:
         """The published line, and one for every set-up that was measured."""

@@ -112,7 +112,7 @@ def _published() -> Table:
         for row, figures in block.figures.items()
     ]
     caption = (
-        f"**Published** ({paper.source}; not measured here), for comparison of shape. Published FIDs are of Inception "
-        "features and 50,000 samples, and compare with nothing here."
+        f"**Published** ({paper.source}; not measured here), for comparison of shape. Published FIDs are of "
+        "Inception features and 50,000 samples, and compare with nothing here."
     )
     return Table(caption, ["network", "schedule", *(f"K = {K}" for K in few), "all steps"], rows, headings=2)
