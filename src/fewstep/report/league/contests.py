@@ -92,8 +92,9 @@ def _of_distance(distance: Distance) -> Contest:
     seeds = len({seed for _, seed in panel.seeds})
     return Contest(
         name=f"{panel.metric}, {distance.solver}",
-        measured=f"Mean {panel.metric} over {seeds} sampling seeds, each of {count(panel.n_images)} samples of the "
-        f"{distance.solver} solver against the {panel.split} split{_trained(panel)}; intervals over the paired seeds",
+        measured=f"Mean {panel.metric} over {seeds} sampling seeds, each of {count(panel.n_images)} samples of "
+        f"the {distance.solver} solver against the {panel.split} split{_trained(panel)}; intervals over the "
+        "paired seeds",
         decimals=fid_decimals([panel]),
         variance=panel.variance,
         samples=True,

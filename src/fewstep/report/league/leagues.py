@@ -74,8 +74,8 @@ def _league(runs: Sequence[MeasuredRun]) -> League:
         searches |= {labelled[name]: search for name, search in of_run.items()}
         for row in run.rows:
             if row.metric in LIKELIHOODS or row.metric.startswith("fid_"):
-                name = labelled.get(row.schedule_optimizer or "", row.schedule_optimizer)
-                taken = replace(row, schedule_optimizer=name)
+                label = labelled.get(row.schedule_optimizer or "", row.schedule_optimizer)
+                taken = replace(row, schedule_optimizer=label)
                 rows.setdefault(replace(taken, value=0.0, standard_error=None), taken)
     data, process = (distinct(getattr(row, key) for row in rows.values()) for key in ("dataset", "process"))
     title = f"{runs[0].experiment}: {', '.join(data)}, {', '.join(process)} process"
@@ -106,10 +106,9 @@ def told_apart(settings: Sequence[Any]) -> list[str]:
 
 
 def _dotted(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        children = node.items()
-    elif isinstance(node, list):
-        children = [(str(i), child) for i, child in enumerate(node)]
-    else:
+    """Dotted keys with their values as text."""
+    if isinstance(node, list):
+        node = {str(i): child for i, child in enumerate(node)}
+    if not isinstance(node, Mapping):
         return [(prefix.rstrip("."), node if isinstance(node, str) else canonical(node))]
-    return [entry for name, child in children for entry in _dotted(child, f"{prefix}{name}.")]
+    return [entry for name, child in node.items() for entry in _dotted(child, f"{prefix}{name}.")]

@@ -35,8 +35,8 @@ def places_table(contests: Sequence[Contest], searches: Mapping[str, SearchRun],
     by = "Fréchet distances" if any(contest.samples for contest in contests) else "bits/dim"
     caption = (
         f"Places at every number of steps, 1 being the lowest value, ordered by their mean under the {by}; "
-        "several places are a tie. Network calls and seconds are those of the search and of the statistics that it "
-        "reads, for all numbers of steps together, one call being one image at one time."
+        "several places are a tie. Network calls and seconds are those of the search and of the statistics that "
+        "it reads, for all numbers of steps together, one call being one image at one time."
     )
     return Table(caption, header, rows)
 

@@ -10,16 +10,16 @@ from fewstep.report.league.tables import contest_table, places_table
 from fewstep.report.overviews.base import Measured
 
 ABOUT = (
-    "Every schedule optimizer against every other, on the same network and the same noise, as the runs in outputs have "
-    "measured them; lower is better everywhere. Two of them are told apart by their paired difference, with Holm's "
-    "correction for the number of pairs, so that at each number of steps all places hold at once with 95 % "
-    "probability; who cannot be told apart ties. A better likelihood is not a better sample: the two are ranked apart."
+    "Every schedule optimizer against every other, on the same network and the same noise, as the runs in outputs "
+    "have measured them; lower is better everywhere. Two of them are told apart by their paired difference, with "
+    "Holm's correction for the number of pairs, so that at each number of steps all places hold at once with 95 % "
+    "probability; who cannot be told apart ties. A better likelihood is not a better sample: each is ranked apart."
 )
 COMMAND = "fewstep experiment=digits_league"
 
 
 class LeagueTable:
-    """Places, differences and costs, a league for every network that several schedule optimizers were measured on."""
+    """Places, differences and costs: a league for every network on which several schedule optimizers met."""
 
     name = "league"
 
@@ -45,9 +45,7 @@ def _headings(league: League, plot: str, measured: Measured) -> Sequence[Heading
         return []
     took_part = {name.partition(" (")[0] for name in league.searches}
     not_run = [name for name in measured.schedule_optimizers if name not in took_part]
-    caption = (
-        "The places that every schedule optimizer may have, a mark at their middle; bars that overlap may tie."
-    )
+    caption = "The places that every schedule optimizer may have, a mark at their middle."
     told = [f"Not run: {', '.join(not_run)}; `{COMMAND}` runs all of them on digits."] if not_run else []
     return [
         Heading(
