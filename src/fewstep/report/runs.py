@@ -84,10 +84,10 @@ def measured_runs(outputs: Path, experiments: Sequence[str] | None = None) -> li
     """
     outputs = Path(outputs)
     for name in experiments or ():
-        if not (outputs / name).is_dir():
+        if Path(name).name != name or not (outputs / name).is_dir():
             raise UserError(
-                f"report.experiments names {name!r}, but there is no folder {outputs / name}; allowed are the "
-                f"experiments in outputs, or null for all of them."
+                f"report.experiments names {name!r}, but {outputs} holds no such folder; allowed are the "
+                "experiments in it, or null for all of them."
             )
     found = []
     for path in sorted(outputs.glob(f"*/evaluate/*/{COMPLETE}")):

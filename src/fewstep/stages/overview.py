@@ -66,15 +66,22 @@ def write_overview(outputs: Path, settings: Reporting, schedule_optimizers: Sequ
         schedule_optimizers: the names of all that there are.
 
     Raises:
-        UserError: a run is damaged, or an experiment is not there.
+        UserError: a run is damaged, an experiment is not there, or the folder cannot be written.
     """
     assert settings.table is not None
     runs = measured_runs(outputs, settings.experiments)
     content = find_overview(settings.table)(Measured(runs, schedule_optimizers))
     folder = outputs / "report" / "-".join([settings.table, *(settings.experiments or ())])
     page = markdown_page(content)
-    for suffix, text in ((".md", page), (".csv", csv_tables(content)), (".tex", latex_tables(content))):
-        write_atomically(folder / f"{settings.table}{suffix}", text)
-    for plot in (plot for heading in content.headings for plot in heading.plots):
-        write_atomically(folder / f"{plot.name}.png", png(plot.figure))
+    files: dict[str, str | bytes] = {
+        f"{settings.table}.md": page,
+        f"{settings.table}.csv": csv_tables(content),
+        f"{settings.table}.tex": latex_tables(content),
+    }
+    files |= {f"{plot.name}.png": png(plot.figure) for heading in content.headings for plot in heading.plots}
+    try:
+        for name, written in files.items():
+            write_atomically(folder / name, written)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot hold a table ({error.strerror or error}).") from error
     return f"{page}\nThe table: {folder / settings.table}.md, .csv, .tex"
