@@ -8,11 +8,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
@@ -85,10 +87,21 @@ def _in_job(job: Callable[[Config], Path | None], config: Config) -> Path | None
 
 def _pipeline(config: Config) -> Path | None:
     from fewstep.pipeline import Pipeline
+    from fewstep.stages.overview import write_overview
 
+    reporting = build(config.report)
+    if reporting.table is not None:
+        print(write_overview(Path(config.outputs), reporting, _schedule_optimizers()))
+        return None
     pipeline = Pipeline(config, build)
     print(pipeline.run())
     return pipeline.reported
+
+
+def _schedule_optimizers() -> list[str]:
+    """The names of all schedule optimizers that Hydra finds, in folders of the user's own too."""
+    loader = GlobalHydra.instance().config_loader()
+    return sorted(loader.get_group_options("schedule_optimizer"))
 
 
 def _export(words: Sequence[str]) -> None:
@@ -136,13 +149,42 @@ class Study(Callback):
         """Write the page."""
         if self.reports:
             page = Path(config.outputs) / config.name / "results.md"
-            try:
+            with _ending_in_failure():
                 self.write(page, self.reports)
-            except Exception as error:  # Hydra would turn it into a warning, and success
-                if not isinstance(error, UserError):
-                    traceback.print_exc()
-                sys.exit(f"fewstep: {error}")
             print(f"The study: {page}")
+
+
+class Overview(Callback):
+    """At the end of a sweep: a table of all that the runs of its experiment have measured.
+
+    Args:
+        table: as `report.table` names it.
+    """
+
+    def __init__(self, table: str) -> None:
+        from fewstep.stages.overview import find_overview
+
+        find_overview(table)  # a table that does not exist is told before hours of work
+        self.table = table
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write and print it."""
+        from fewstep.stages.overview import Reporting, write_overview
+
+        with _ending_in_failure():
+            settings = Reporting(self.table, [config.name])
+            print(write_overview(Path(config.outputs), settings, _schedule_optimizers()))
+
+
+@contextmanager
+def _ending_in_failure() -> Iterator[None]:
+    """An error at the end of a sweep ends the program: Hydra would turn it into a warning, and success."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        sys.exit(f"fewstep: {error}")
 
 
 def build(node: Any) -> Any:

@@ -39,6 +39,7 @@ class Config:
         finetune: restricted fine-tuning, or None.
         evaluation: what is measured.
         features: the feature extractor that judges samples.
+        report: which table of all runs is made in place of the run's own report, if any.
         trainer: makes Lightning's trainer.
         logger: makes Lightning's logger, or None.
     """
@@ -65,12 +66,17 @@ class Config:
     finetune: Mapping[str, Any] | None
     evaluation: Mapping[str, Any]
     features: Mapping[str, Any]
+    report: Mapping[str, Any]
     trainer: Mapping[str, Any]
     logger: Mapping[str, Any] | None
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UserError(f"There is no stage {self.stage!r}; allowed are {', '.join(STAGES)}.")
+        if self.report.get("table") is not None and self.stage != "report":
+            raise UserError(
+                f"report.table is {self.report['table']!r}, but stage is {self.stage!r}; allowed is stage=report."
+            )
         for key, name in (("name", self.name), ("part", self.part), ("run_name", self.run_name)):
             if name is not None and (name in ("", ".", "..") or "/" in name or "\\" in name):
                 raise UserError(f"{key} is {name!r}, but names a folder: one word without slashes.")

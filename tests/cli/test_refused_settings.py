@@ -45,6 +45,11 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
         "trainable@finetune.trainable=last_layers finetune.trainable.layers=[up_blocks.*]",
         ["'up_blocks'", "time_embed, input_blocks, middle_block, output_blocks, out"],
     ),
+    # Tables of all runs.
+    ("report.table=leauge", ["'leauge'", "'league'", "watson_bits_per_dim, watson_fid"]),
+    ("report.table=league stage=search", ["'league'", "'search'", "stage=report"]),
+    ("report.table=league report.experiments=[elsewhere]", ["'elsewhere'", "allowed"]),
+    ("report.experiments=[digits]", ["['digits']", "report.table", "league"]),
     # Typos: a key, a group, an option, a key inside an added override, a value among few.
     ("pretrain.iteratoins=3", ["'pretrain.iteratoins'", "'pretrain.iterations'"]),
     (

@@ -1,5 +1,6 @@
 """Which rows of the tidy results each table, plot and sentence is a view of."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -18,22 +19,33 @@ REAL_DATA = "data"
 TUNED = " (tuned)"
 
 
-def read_rows(results: pd.DataFrame) -> list[Result]:
-    """The rows of `read_results` as `Result`s, in the file's order.
+def every_row(results: pd.DataFrame) -> list[Result]:
+    """The rows of `read_results` as `Result`s, in the file's order; of NaN where one has no value.
 
-    Rows without a value are left out, and rows that are the same in every column are one measurement.
+    Rows that are the same in every column are one measurement.
+    """
+    records = results.astype(object).where(results.notna(), None).to_dict("records")
+    return list(
+        dict.fromkeys(
+            Result(**{str(key): value for key, value in record.items()} | {"value": _value(record["value"])})
+            for record in records
+        )
+    )
+
+
+def _value(cell: float | None) -> float:
+    return math.nan if cell is None else cell  # the one NaN that equals itself in a key
+
+
+def read_rows(results: pd.DataFrame) -> list[Result]:
+    """The rows of `read_results` that have a value as `Result`s, in the file's order.
+
+    Rows that are the same in every column are one measurement.
 
     Raises:
         UserError: there is no row with a value, or the rows are of several datasets or processes.
     """
-    records = results.astype(object).where(results.notna(), None).to_dict("records")
-    rows = list(
-        dict.fromkeys(
-            Result(**{str(key): value for key, value in record.items()})
-            for record in records
-            if record["value"] is not None
-        )
-    )
+    rows = [row for row in every_row(results) if not math.isnan(row.value)]
     if not rows:
         raise UserError("The results hold no value; a report needs at least one measured number.")
     for column in ("dataset", "process"):

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from fewstep.report.ablation.content import Heading
 from fewstep.report.ablation.settings import Setting, plain
 from fewstep.report.break_even import BreakEven
+from fewstep.report.content import Heading
 from fewstep.report.cost_findings import (
     BASELINE,
     break_evens,

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.ablation.content import Content, Heading, Plot
 from fewstep.report.ablation.plot import Axis, Curve, Drawing, Point, ablation_plot
 from fewstep.report.ablation.quantities import Quantity, likelihood_name, objectives, quantities
 from fewstep.report.ablation.settings import Setting, optimizers_of, plain
 from fewstep.report.ablation.sweep import sections
+from fewstep.report.content import Content, Heading, Plot
 from fewstep.report.differences import Difference, bits_difference, seeds_difference
 from fewstep.report.estimates import Estimate
 from fewstep.report.part import Part

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fewstep.report.ablation.content import Content, Heading, Plot
 from fewstep.report.ablation.plot import Axis, Curve, Drawing, Point, ablation_plot
 from fewstep.report.ablation.settings import Setting, optimizers_of, plain
 from fewstep.report.ablation.tables import against
+from fewstep.report.content import Content, Heading, Plot
 from fewstep.report.differences import seeds_error
 from fewstep.report.estimates import Estimate, Line
 from fewstep.report.overfitting import TunedRows

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fewstep.errors import UserError
 from fewstep.files import write_atomically
-from fewstep.report.ablation.content import Content, Plot
 from fewstep.report.ablation.cost import cost_heading
 from fewstep.report.ablation.estimator import estimator
 from fewstep.report.ablation.finetune_iterations import finetune_iterations
@@ -14,9 +13,10 @@ from fewstep.report.ablation.power import power
 from fewstep.report.ablation.process import process
 from fewstep.report.ablation.seeds import seeds
 from fewstep.report.ablation.settings import Setting, kind_of, read_settings
+from fewstep.report.content import Content, Plot
 from fewstep.report.failure_signatures import failure_signatures
 from fewstep.report.findings import Finding, health_findings
-from fewstep.report.markdown import bullets, markdown_table
+from fewstep.report.markdown import bullets, heading_blocks
 from fewstep.report.methods import methods
 from fewstep.report.page import Picture, Section, rendered_page, subtitle
 from fewstep.report.style import png
@@ -83,11 +83,7 @@ def _notes(settings: Sequence[Setting]) -> list[tuple[str, list[str]]]:
 
 def _blocks(content: Content, notes: Sequence[tuple[str, list[str]]]) -> list[str]:
     blocks = [f"# {content.title}", content.about, "## What it shows", *bullets(content.findings)]
-    for heading in content.headings:
-        blocks += [f"## {heading.text}", *heading.sentences]
-        for plot in heading.plots:
-            blocks += [f"![{plot.caption}]({plot.name}.png)", f"*{plot.caption}*"]
-        blocks += [markdown_table(table) for table in heading.tables]
+    blocks += [block for heading in content.headings for block in heading_blocks(heading)]
     for topic, sentences in notes:
         blocks += [f"## {topic}", *bullets(sentences)]
     return blocks

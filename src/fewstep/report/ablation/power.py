@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.ablation.content import Content
 from fewstep.report.ablation.plot import Axis
 from fewstep.report.ablation.quantities import quantities
 from fewstep.report.ablation.settings import Setting, optimizers_of, plain
 from fewstep.report.ablation.sweep import lowest_findings, sections
+from fewstep.report.content import Content
 from fewstep.report.rows import distinct
 
 VARIED = "discretization"

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from fewstep.report.ablation.content import Content
 from fewstep.report.ablation.plot import Axis
 from fewstep.report.ablation.quantities import Quantity, quantities
 from fewstep.report.ablation.settings import Setting
 from fewstep.report.ablation.sweep import sections
+from fewstep.report.content import Content
 from fewstep.report.cost_findings import BASELINE
 from fewstep.report.paired import paired_difference
 from fewstep.report.printing import listing, number, signed

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from fewstep.report.ablation.content import Content
 from fewstep.report.ablation.plot import Axis
 from fewstep.report.ablation.quantities import Quantity, quantities
 from fewstep.report.ablation.settings import Setting
 from fewstep.report.ablation.sweep import sections
 from fewstep.report.ablation.tables import against
+from fewstep.report.content import Content
 from fewstep.report.cost_findings import BASELINE
 from fewstep.report.estimates import Estimate
 from fewstep.report.printing import NOTHING, number, span

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from fewstep.report.ablation.content import Heading, Plot
 from fewstep.report.ablation.plot import Axis, Curve, Drawing, Level, Point, ablation_plot
 from fewstep.report.ablation.quantities import Quantity
 from fewstep.report.ablation.settings import Setting, optimizers_of
 from fewstep.report.ablation.tables import against, quantity_table
+from fewstep.report.content import Heading, Plot
 from fewstep.report.cost_findings import BASELINE
 from fewstep.report.printing import listing
 from fewstep.report.style import Style, styles

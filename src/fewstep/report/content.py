@@ -1,4 +1,4 @@
-"""What an ablation's page holds, before it is Markdown or HTML."""
+"""What a page holds, before it is Markdown, HTML, LaTeX or CSV."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Heading(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A page: its title, what was varied and how, what that shows, and the numbers."""
+    """A page: its title, what it is about, what that shows, and the numbers."""
 
     title: str
     about: str
