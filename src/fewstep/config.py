@@ -40,7 +40,7 @@ class Config:
         evaluation: what is measured.
         features: the feature extractor that judges samples.
         trainer: makes Lightning's trainer.
-        logger: makes Lightning's logger, or None.
+        logger: where training curves go, and the dashboard.
     """
 
     stage: str

@@ -210,6 +210,7 @@ class Evaluations:
         labels = shared.labels() | {"finetuned": finetuned}
         log.info("evaluate    %s", folder)
         self.evaluate_objectives(folder, config, objectives, schedules, statistics, labels)
+        shared.logging.show(folder)
         return [folder]
 
     def evaluate_objectives(
@@ -259,6 +260,7 @@ class Evaluations:
         labels = shared.labels() | {"finetuned": False}
         log.info("evaluate    %s", folder)
         self.evaluate_reference(folder, config, fitted, judging, labels, self._precision_files)
+        shared.logging.show(folder)
         return folder
 
     def evaluate_reference(
