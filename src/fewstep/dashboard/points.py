@@ -41,9 +41,9 @@ def word(text: str) -> str:
 
 
 def curves(rows: Sequence[Result]) -> list[Curve]:
-    """Every number of a schedule over its number of steps: over network calls where these are known.
+    """Every number of a schedule over its number of steps, of samples over network calls; points have both.
 
-    Points are means over sampling seeds. What a schedule has several of, such as its nodes, is no curve.
+    They are means over sampling seeds. What a schedule has several of, such as its nodes, is no curve.
     """
     found: dict[tuple[str, str], dict[tuple[int, int | None], Estimate]] = {}
     several: set[str] = set()
@@ -51,7 +51,7 @@ def curves(rows: Sequence[Result]) -> list[Curve]:
         if row.steps is None or row.metric.startswith((AFTER, CHANGE)):
             continue
         name = name_of(row)
-        axis = STEPS if row.nfe is None else NFE
+        axis = STEPS if row.solver is None else NFE
         estimate = found.setdefault((name, axis), {}).setdefault((row.steps, row.nfe), Estimate())
         if (row.train_seed, row.sample_seed) in estimate.values:
             several.add(name)

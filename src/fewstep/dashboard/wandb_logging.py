@@ -106,6 +106,7 @@ class WandbLogging:
         """The dashboard of a job; None where there is no login to show it with."""
         import wandb
 
+        wandb.setup(wandb.Settings(silent=True))
         if self.mode == "online" and not wandb.login(prompt=False, verify=False):
             log.warning(
                 "The dashboard is off, as there is no login to Weights & Biases: `wandb login` makes one, and "
