@@ -1,6 +1,8 @@
 """Rows of results as curves: the same numbers, by names that a regular expression picks."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,24 @@ def test_what_is_of_no_schedule_is_a_number_and_no_curve() -> None:
     floor = Result(**OF, metric="fid_digits", value=0.5, schedule_optimizer="data")
     assert numbers([floor, *judged("even")]) == {"fid_digits/data": 0.5}
     assert curves([floor]) == []
+
+
+def test_every_panel_of_the_documentation_finds_its_curves_and_their_axis() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    panels = re.findall(r"^\|[^|]*\| `(\w+)` \| `(\^.*?)` \| \w+ \|$", page, re.MULTILINE)
+    of = {**OF, "value": 1.0, "schedule_optimizer": "elbo_dp", "steps": 4}
+    rows = [
+        Result(**of, metric="bits_per_dim", variance="optimal", decoder="additive", nfe=4),
+        Result(**of, metric="fid_digits", solver="ddim", nfe=4),
+        Result(**of, metric="objective_elbo", variance="optimal", decoder="additive"),
+        *(replace(row, schedule_optimizer="discretization_dp_rounds2") for row in rounds()),
+    ]
+    axes = {curve.name: curve.axis for curve in curves(rows)}
+    axes |= {"finetune/elbo_dp-k004/validation/on": "iterations", "standard_error/fid_digits/ddim/even": "nfe"}
+    assert len(panels) == 6
+    for axis, pattern in panels:
+        found = [name for name in axes if re.match(pattern.replace("\\|", "|"), name)]
+        assert [axes[name] for name in found] == [axis]
 
 
 @pytest.mark.parametrize("row", [*judged("even"), *rounds()])

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from fewstep.dashboard.lineage import Artefact
 from fewstep.dashboard.pictures import grid
 from fewstep.dashboard.points import NFE, ROUNDS, STEPS, curves, name_of, numbers, table, word
+from fewstep.record import COMPLETE
 from fewstep.report.rows import read_rows
 from fewstep.results import COLUMNS, Result, read_results
 
@@ -104,9 +105,10 @@ class Board:
                 made.add_file(str(path), name, skip_cache=True, policy="immutable")
             else:
                 made.add_reference(path.resolve().as_uri(), name)
-        found = (artefact.folder / "run.json").stat().st_mtime < self.since
-        # `use_artifact` refuses to work offline, and waits without end for a server; this is what it does itself.
-        self.run._log_artifact(made, is_user_created=True, use_after_commit=found)
+        if (artefact.folder / COMPLETE).stat().st_mtime >= self.since:
+            self.run.log_artifact(made)
+        else:  # as `use_artifact` does it, which refuses to work offline and waits for a server without end
+            self.run._log_artifact(made, is_user_created=True, use_after_commit=True)
 
     def add_tables(self, artefacts: list[Artefact]) -> None:
         """All rows of results, and what every artefact is made of."""
