@@ -19,7 +19,8 @@ import pytorch_lightning as pl
 from safetensors.torch import load_file
 
 from fewstep.__main__ import main
-from fewstep.results import COLUMNS, read_results
+from fewstep.report.rows import read_rows
+from fewstep.results import COLUMNS, Result, read_results
 from fewstep.sampling import ROWS
 from fewstep.schedule import Schedule
 from fewstep.weights import load_model
@@ -284,19 +285,14 @@ def test_the_dashboard_holds_every_run_and_no_number_that_the_report_does_not_ha
     (shown,) = written(outputs)
     folders = {path.parent for path in (outputs / "digits").glob("*/*/run.json")}
     assert {*shown.artifacts} == {f"{folder.parent.name}-{folder.name}" for folder in folders}
-    table = pd.DataFrame(shown.table("results"))[list(COLUMNS)]
-    columns = ["metric", "schedule_optimizer", "steps", "solver", "variance", "sample_seed", "value"]
-    assert table[columns].astype(str).to_numpy().tolist() == [
-        ["None" if pd.isna(cell) else str(cell) for cell in row] for row in results[columns].to_numpy(object)
-    ]
+    assert [Result(**row) for row in shown.table("results")] == read_rows(results)
     by_name = results[(results.metric == "fid_digits") & (results.solver == "ddim")].groupby(
         ["schedule_optimizer", "finetuned", "nfe"]
     )
     for (name, tuned, calls), rows in by_name:
         curve = dict(shown.curve(f"fid_digits/ddim/{name}{'_tuned' if tuned else ''}", "nfe"))
         assert curve[calls] == pytest.approx(rows.value.mean(), rel=1e-12)
-    pictures = {key.removesuffix(".path") for row in shown.history for key in row if key.startswith("samples/")}
-    kept = list(outputs.glob("digits/evaluate/*/samples/*.safetensors"))
-    assert len({key for key in pictures if "." not in key}) == len(kept)
+    pictures = {key for row in shown.history for key in row if re.fullmatch(r"samples/.*\.path", key)}
+    assert len(pictures) == len(list(outputs.glob("digits/evaluate/*/samples/*.safetensors")))
     iterations = [iteration for iteration, _ in shown.curve("pretrain/cosine/train/loss", "iterations")]
     assert iterations == [19]
