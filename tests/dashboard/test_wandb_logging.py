@@ -291,6 +291,15 @@ def test_what_fails_on_the_way_is_one_sentence_and_a_later_attempt_makes_up_for_
     assert [one.of("exit")[0].exit_code for one in written(root)] == [1, 0]
 
 
+def test_a_server_that_no_longer_answers_is_waited_for_once(
+    experiment: Made, show: Show, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+) -> None:
+    monkeypatch.setattr(board, "_LONGEST_ANSWER", 0.0)
+    show(experiment["statistics"], experiment["metrics"])
+    (sentence,) = warnings()
+    assert "the server takes too long to answer" in sentence
+
+
 def test_a_job_that_fails_is_marked_so_and_its_error_is_its_own(
     experiment: Made, root: Path, config: Callable[..., Config]
 ) -> None:

@@ -1,5 +1,6 @@
 """One run of Weights & Biases: what each of a job's finished runs is shown as."""
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fewstep.results import COLUMNS, Result, read_results
 ITERATIONS = "iterations"
 REPORT = "report"
 _UPLOADED = (".csv", ".html", ".json", ".png", ".txt", ".yaml")
-_LONGEST_START, _LONGEST_END = 30.0, 120.0  # seconds to wait for a server
+_LONGEST_START, _LONGEST_ANSWER, _LONGEST_END = 30.0, 15.0, 120.0  # seconds to wait for a server
 _LINEAGE = ("artifact", "type", "read", "as", "made of", "sha256")
 
 
@@ -59,7 +60,11 @@ class Board:
         self.run.log({ITERATIONS: iteration} | {f"{prefix}/{name}": value for name, value in values.items()})
 
     def add(self, artefact: Artefact) -> None:
-        """A finished run: its numbers, its pictures, and itself in the lineage."""
+        """A finished run: its numbers, its pictures, and itself in the lineage.
+
+        Raises:
+            TimeoutError: the server takes too long.
+        """
         if artefact.stage == REPORT:
             self._add_report(artefact)
         else:
@@ -105,10 +110,13 @@ class Board:
                 made.add_file(str(path), name, skip_cache=True, policy="immutable")
             else:
                 made.add_reference(path.resolve().as_uri(), name)
+        begun = time.monotonic()
         if (artefact.folder / COMPLETE).stat().st_mtime >= self.since:
             self.run.log_artifact(made)
         else:  # as `use_artifact` does it, which refuses to work offline and waits for a server without end
             self.run._log_artifact(made, is_user_created=True, use_after_commit=True)
+        if time.monotonic() - begun > _LONGEST_ANSWER:  # wandb goes on without one, at every artifact anew
+            raise TimeoutError("the server takes too long to answer")
 
     def add_tables(self, artefacts: list[Artefact]) -> None:
         """All rows of results, and what every artefact is made of."""

@@ -107,6 +107,7 @@ class WandbLogging:
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's, of a server that does not answer
         if self.mode == "online" and not wandb.login(prompt=False, verify=False):
             log.warning(
                 "The dashboard is off, as there is no login to Weights & Biases: `wandb login` makes one, and "
