@@ -1,6 +1,7 @@
 """What one job has shown and goes on to show."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,13 @@ class Job:
         root: the experiment's folder, below which runs lie.
         folder: where the dashboard keeps its own files.
         open_board: opens the dashboard of what was shown before.
-
     """
 
     def __init__(self, root: Path, folder: Path, open_board: Callable[[Shown], "Board"]) -> None:
         self.root, self.folder, self._open_board = root, folder, open_board
         self._lock = FileLock(folder / ".lock")
-        self._shown = Shown.read(folder)
+        self._since = time.time()
+        self._shown = Shown.read(folder, self._since)
         self._board: Board | None = None
         self._live: LiveCurves | None = None
         self._news = False
@@ -91,7 +92,8 @@ class Job:
                 self._lock.acquire(timeout=0)
             except Timeout:
                 raise UserError("another process is at the same job, and shows it") from None
-            self._shown = Shown.begun(self.folder)
+            self._shown = Shown.read(self.folder, self._since)  # once more, now that nobody else writes it
+            self._shown.save(self.folder)
             self._board = self._open_board(self._shown)
         return self._board
 

@@ -68,7 +68,7 @@ class Artefact:
     @property
     def name(self) -> str:
         """Its name among all artefacts of a project: letters, digits, dots, dashes, underscores."""
-        return re.sub(r"[^\w.-]", "_", f"{self.stage}-{self.folder.name}", flags=re.ASCII)[:_LONGEST_NAME]
+        return re.sub(r"[^\w.-]", "_", f"{self.stage}-{self.folder.name}", flags=re.ASCII)[-_LONGEST_NAME:]
 
     @property
     def label(self) -> str:

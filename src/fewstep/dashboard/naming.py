@@ -15,7 +15,7 @@ def description(config: Config) -> dict[str, Any]:
     return {key: value for key, value in vars(config).items() if key not in _CHANGE_NO_NUMBER}
 
 
-def name_of(config: Config) -> str:
+def job_name(config: Config) -> str:
     """What a job is called: by the user, or by its stage, its part, its seed and its configuration."""
     named = fingerprint(description(config) | {"trainer": arithmetic_of(config.trainer)})
     parts = [config.run_name, config.stage, config.part, f"seed{config.seed}", named]
@@ -24,7 +24,7 @@ def name_of(config: Config) -> str:
 
 def folder_of(root: Path, config: Config) -> Path:
     """Where a job's dashboard keeps its files, below the experiment's folder `root`."""
-    return root / "dashboard" / name_of(config)
+    return root / "dashboard" / job_name(config)
 
 
 def tags_of(config: Config) -> list[str]:

@@ -16,7 +16,7 @@ class Shown:
 
     Attributes:
         id: of the dashboard's run, drawn at random: two people's runs of one configuration are not one.
-        since: when the job first began, by the clock of the disk that runs lie on. What is older was found.
+        since: when the job first began, in seconds since 1970; finished runs that are older were found by it.
         runs: the finished runs that were shown, by their folders below the experiment's.
         curves: the runs whose curves were begun; what lies in their files was shown as it was written.
     """
@@ -27,22 +27,12 @@ class Shown:
     curves: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder: Path) -> "Shown":
-        """What was shown of the job whose folder this is; nothing of one that has not begun."""
+    def read(cls, folder: Path, since: float) -> "Shown":
+        """What was shown of the job whose folder this is; nothing of one that begins now, at `since`."""
         path = folder / FILE
         if not path.exists():
-            return cls(secrets.token_hex(4), 0.0)
+            return cls(secrets.token_hex(4), since)
         return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-    @classmethod
-    def begun(cls, folder: Path) -> "Shown":
-        """The same, and from now on the job has begun."""
-        shown = cls.read(folder)
-        if not shown.since:
-            shown.save(folder)
-            shown.since = (folder / FILE).stat().st_mtime
-            shown.save(folder)
-        return shown
 
     def save(self, folder: Path) -> None:
         """Keep it."""

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from fewstep.config import Config
 from fewstep.dashboard.job import Job
-from fewstep.dashboard.naming import description, folder_of, name_of, tags_of
+from fewstep.dashboard.naming import description, folder_of, job_name, tags_of
 from fewstep.dashboard.shown import Shown
 from fewstep.errors import UserError
 from fewstep.modules.loggers import CurveFile
@@ -126,7 +126,7 @@ class WandbLogging:
             entity=self.entity,
             group=self.group,
             job_type=config.stage,
-            name=name_of(config),
+            name=job_name(config),
             tags=list(dict.fromkeys([*tags_of(config), *self.tags])),
             config=description(config),
             id=shown.id,
