@@ -19,10 +19,12 @@ import pytorch_lightning as pl
 from safetensors.torch import load_file
 
 from fewstep.__main__ import main
-from fewstep.results import COLUMNS, read_results
+from fewstep.report.rows import read_rows
+from fewstep.results import COLUMNS, Result, read_results
 from fewstep.sampling import ROWS
 from fewstep.schedule import Schedule
 from fewstep.weights import load_model
+from tests.dashboard.wandb_file import written
 
 TINY = [
     "process.T=40",
@@ -50,6 +52,8 @@ WHOLE = [
     "steps=[2,4,8]",
     "evaluation.samples=70",
     "evaluation.sample_steps={ddim:[2,4],ancestral:[4]}",
+    "logger=wandb",
+    "logger.mode=offline",
 ]
 
 
@@ -75,6 +79,8 @@ def fewstep(outputs: Path, *words: str) -> Outcome:
     with restored_logging(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["fewstep", *words, f"outputs={outputs}"])
         patch.setenv("HYDRA_FULL_ERROR", "")
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(outputs.parent / "wandb"))
         begun = time.process_time()
         with redirect_stdout(printed), redirect_stderr(io.StringIO()):
             main()
@@ -271,3 +277,22 @@ def test_pictured_samples_are_on_grey_levels(first: Outcome, outputs: Path) -> N
         assert images.shape == (3, 1, 8, 8)
         levels = (images + 1) * 8
         assert (levels - levels.round()).abs().max() < 1e-12
+
+
+def test_the_dashboard_holds_every_run_and_no_number_that_the_report_does_not_have(
+    results: pd.DataFrame, outputs: Path
+) -> None:
+    (shown,) = written(outputs)
+    folders = {path.parent for path in (outputs / "digits").glob("*/*/run.json")}
+    assert {*shown.artifacts} == {f"{folder.parent.name}-{folder.name}" for folder in folders}
+    assert [Result(**row) for row in shown.table("results")] == read_rows(results)
+    by_name = results[(results.metric == "fid_digits") & (results.solver == "ddim")].groupby(
+        ["schedule_optimizer", "finetuned", "nfe"]
+    )
+    for (name, tuned, calls), rows in by_name:
+        curve = dict(shown.curve(f"fid_digits/ddim/{name}{'_tuned' if tuned else ''}", "nfe"))
+        assert curve[calls] == pytest.approx(rows.value.mean(), rel=1e-12)
+    pictures = {key for row in shown.history for key in row if re.fullmatch(r"samples/.*\.path", key)}
+    assert len(pictures) == len(list(outputs.glob("digits/evaluate/*/samples/*.safetensors")))
+    iterations = [iteration for iteration, _ in shown.curve("pretrain/cosine/train/loss", "iterations")]
+    assert iterations == [19]

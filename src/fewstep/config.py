@@ -41,7 +41,7 @@ class Config:
         features: the feature extractor that judges samples.
         report: which table of all runs is made in place of the run's own report, if any.
         trainer: makes Lightning's trainer.
-        logger: makes Lightning's logger, or None.
+        logger: where training curves go, and the dashboard.
     """
 
     stage: str

@@ -103,10 +103,11 @@ class Shared:
         return arithmetic_of(self.config.trainer)
 
     def charge(self, stage: str, schedule_optimizer: str | None, folder: Path) -> Path:
-        """Put a finished run on the bill, once."""
+        """Put a finished run on the bill, once, and show it."""
         spent = Spent(stage, schedule_optimizer, folder)
         if spent not in self.spent:
             self.spent.append(spent)
+            self.logging.show(folder)
         return folder
 
     def labels(self, schedule_optimizer: str | None = None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from fewstep.data.digits import Digits
 from fewstep.errors import UserError
-from fewstep.modules.loggers import CsvLogging, NoLogging
+from fewstep.modules.loggers import NoLogging
 from fewstep.modules.training import ValidationError
 from fewstep.noise import Noise
 from fewstep.objectives.elbo import ElboObjective
@@ -120,7 +119,7 @@ def made(
 def test_a_run_judges_the_rounds(made: list[PhaseFiles], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     objective, folder = ElboObjective("optimal"), tmp_path / "run"
     labels = {"schedule_optimizer": "elbo_dp_rounds3", "steps": 3}
-    judge_rounds(folder, {}, objective, made, 3, CsvLogging(), 0, labels)
+    judge_rounds(folder, {}, objective, made, 3, 0, labels)
     rows = read_results(folder / "results.csv").set_index("metric")
     expected = [
         objective.image_values({KIND: DenoisingError.load(one.statistics[KIND])}, Schedule.load(one.schedule))
@@ -133,8 +132,6 @@ def test_a_run_judges_the_rounds(made: list[PhaseFiles], tmp_path: Path, caplog:
     kept = losses.index(min(losses))
     assert read_record(folder)["facts"] == {"kept": kept, "rounds": 2}
     assert rows.loc["kept_round"].value == kept
-    curve = pd.read_csv(folder / "curves" / "metrics.csv")["validation/objective"]
-    assert curve.tolist() == pytest.approx([values.mean().item() for values in expected])
     rises = sum((b - a).mean() > (b - a).std() / 20**0.5 for a, b in pairwise(expected))
     assert rises > 0
     warnings = [one for one in caplog.records if one.levelname == "WARNING" and "the loss rose by" in one.message]

@@ -19,7 +19,7 @@ from fewstep.losses.base import Loss
 from fewstep.losses.hybrid import HybridLoss
 from fewstep.losses.simple import SimpleLoss
 from fewstep.losses.vlb import VlbLoss
-from fewstep.modules.loggers import CsvLogging, Logging, NoLogging
+from fewstep.modules.loggers import CURVES, CsvLogging, Logging, NoLogging, read_curves
 from fewstep.modules.training import ValidationError
 from fewstep.process import Process
 from fewstep.stages.pretrain import Pretraining, pretrain, validation_times
@@ -177,9 +177,8 @@ def test_validating_at_other_times_changes_no_weight(folder: Path, tmp_path: Pat
 
 
 def test_curves_are_written_where_they_are_wanted(tmp_path: Path, train: Train) -> None:
-    (curves,) = (train(tmp_path / "logged", logging=CsvLogging()) / "curves").glob("metrics.csv")
-    header = curves.read_text().splitlines()[0].split(",")
-    assert {"train/loss", "validation/on"} <= {*header}
+    curves = read_curves(train(tmp_path / "logged", logging=CsvLogging()) / CURVES)
+    assert {"train/loss", "validation/on"} <= {metric for _, values in curves for metric in values}
 
 
 def test_a_finished_run_is_skipped(folder: Path, train: Train) -> None:

@@ -212,6 +212,7 @@ class Evaluations:
         labels = shared.labels() | {"finetuned": finetuned}
         log.info("evaluate    %s", folder)
         self.evaluate_objectives(folder, config, objectives, schedules, statistics, labels, weights)
+        shared.logging.show(folder)
         return [folder]
 
     def evaluate_objectives(
@@ -264,6 +265,7 @@ class Evaluations:
         labels = shared.labels() | {"finetuned": False}
         log.info("evaluate    %s", folder)
         self.evaluate_reference(folder, config, fitted, judging, labels, self._precision_files)
+        shared.logging.show(folder)
         return folder
 
     def evaluate_reference(

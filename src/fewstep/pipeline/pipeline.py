@@ -68,6 +68,10 @@ class Pipeline:
 
     def run(self) -> str:
         """Run up to the configured stage; returns what to tell the user."""
+        with self.shared.logging.job(self.shared.root, self.config):
+            return self._run()
+
+    def _run(self) -> str:
         stage = self.config.stage
         if stage == "pretrain":
             return f"The model: {self.shared.weights}"
@@ -93,6 +97,7 @@ class Pipeline:
         )
         log.info("report      %s", folder)
         table = report(folder, config, sources, f"fewstep: {c.name}{f', {c.part}' if c.part else ''}")
+        self.shared.logging.show(folder)
         self.reported = folder
         return f"{table}\nThe report: {folder / 'report.html'}"
 

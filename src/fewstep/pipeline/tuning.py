@@ -208,7 +208,7 @@ class Tunings:
         labels: Mapping[str, Any],
     ) -> None:
         """Find the best of the rounds; the results go into a folder."""
-        judge_rounds(folder, config, objective, made, rounds, self.shared.logging, self.config.seed, labels)
+        judge_rounds(folder, config, objective, made, rounds, self.config.seed, labels)
 
     def _objective(self, name: str) -> Objective:
         """That of a schedule optimizer which has one."""

@@ -19,6 +19,7 @@ from fewstep.artefacts.statistics import (
 from fewstep.calls import ABOUT, Calls
 from fewstep.config import Config
 from fewstep.denoiser import Denoiser
+from fewstep.modules.loggers import NoLogging
 from fewstep.modules.statistics import rows_at_once
 from fewstep.planning.ledger import STATISTICS, Ledger, Line
 from fewstep.planning.memory import kept_bytes
@@ -54,6 +55,7 @@ class PlannedShared(Shared):
 
     def __init__(self, config: Config, build: Callable[[Any], Any], networks: Networks, ledger: Ledger) -> None:
         super().__init__(config, build)
+        self.logging = NoLogging()
         self.networks, self.ledger = networks, ledger
         self.steps: dict[Path, int] = {}
         self.images: dict[Path, int] = {}

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fewstep.artefacts.statistics import load_statistics
 from fewstep.judging.rounds import Phase, best_round, changes, phase_rows
-from fewstep.modules.loggers import Logging
 from fewstep.objectives.base import Objective
 from fewstep.results import write_results
 from fewstep.run import Run
@@ -46,7 +45,6 @@ def judge_rounds(
     objective: Objective,
     made: Sequence[PhaseFiles],
     rounds: int,
-    curves: Logging,
     seed: int,
     labels: Mapping[str, Any],
 ) -> None:
@@ -58,7 +56,6 @@ def judge_rounds(
         objective: whose value both phases lower.
         made: what every phase left, in their order.
         rounds: how many were asked for.
-        curves: where the curve of the loss over phases goes.
         seed: recorded.
         labels: what the rows of results are of.
     """
@@ -72,7 +69,6 @@ def judge_rounds(
         phases = [Phase(one.round, one.phase, _values(objective, one)) for one in made]
         kept = best_round(phases)
         _tell(labels, phases, kept, rounds)
-        _draw(folder, phases, curves)
         write_results(folder / "results.csv", phase_rows(labels, phases))
         run.finish(network_calls=0, device="cpu", seed=seed, facts={"kept": kept, "rounds": phases[-1].round})
 
@@ -94,14 +90,3 @@ def _tell(labels: Mapping[str, Any], phases: Sequence[Phase], kept: int, rounds:
     if phases[-1].round < rounds:
         log.info("%s: round %d improved nothing, and others would repeat it", name, phases[-1].round)
     log.info("%s: kept is round %d of %d", name, kept, phases[-1].round)
-
-
-def _draw(folder: Path, phases: Sequence[Phase], curves: Logging) -> None:
-    logger = curves.start(folder, "finetune")
-    try:
-        if not isinstance(logger, bool):
-            for number, phase in enumerate(phases):
-                logger.log_metrics({"validation/objective": phase.loss}, number)
-            logger.save()
-    finally:
-        curves.finish()
