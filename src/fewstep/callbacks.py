@@ -1,0 +1,163 @@
+"""What Hydra calls while jobs run: those of a sweep outlive each other's failures, and a study ends in a page."""
+
+import copy
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from fewstep.errors import UserError
+from fewstep.sweep import JobRecord, SweepRecords, unfinished
+
+TRACEBACK = "FEWSTEP_TRACEBACK"
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What a job leaves: the folder of its report, and the number that a sweeper such as optuna asks for."""
+
+    report: Path | None
+    returned: float | None
+
+
+def threads_beside_others() -> int | None:
+    """The threads of a job that may run beside others: one, or the cores that it was given; None for any other."""
+    given = HydraConfig.get()
+    alone = given.launcher._target_.endswith(".BasicLauncher") or given.launcher.get("n_jobs") == 1
+    if alone or not _in_sweep():
+        return None
+    return given.launcher.get("cpus_per_task") or 1
+
+
+def _in_sweep() -> bool:
+    return not OmegaConf.is_missing(HydraConfig.get().job, "num")
+
+
+class Sweep(Callback):
+    """The end of a sweep: one job that fails does not end the others, and the last word says which failed and why.
+
+    Hydra makes it in the process that starts the jobs, and sends it along to those that run them.
+
+    Attributes:
+        running: the records of the sweep that this process has started; None before and after one.
+    """
+
+    running: ClassVar[SweepRecords | None] = None
+
+    def __init__(self) -> None:
+        self.records: SweepRecords | None = None
+
+    @staticmethod
+    def goes_on() -> bool:
+        """Whether the others go on when this job fails; ranks of torchrun end together, or some would wait."""
+        return _in_sweep() and "sweep" in HydraConfig.get().callbacks and "TORCHELASTIC_RUN_ID" not in os.environ
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Begin the records."""
+        self.records = Sweep.running = SweepRecords.of_this_process(Path(config.hydra.sweep.dir))
+        self.records.remove()
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say that a job has begun."""
+        if self.records is not None:
+            self.records.write(_record(config))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Say how it ended; a failure is told, and then no longer Hydra's affair."""
+        if self.records is None:
+            return
+        outcome: Outcome | Exception = job_return._return_value
+        if isinstance(outcome, Outcome):
+            report = None if outcome.report is None else str(outcome.report)
+            self.records.write(_record(config, ended=True, part=config.part, report=report))
+            job_return.return_value = outcome.returned
+        elif job_return.status is JobStatus.FAILED and self.goes_on():
+            sentence = str(outcome) if isinstance(outcome, UserError) else f"{type(outcome).__name__}: {outcome}"
+            known = isinstance(outcome, UserError) and not os.environ.get(TRACEBACK)
+            log.error("failed: %s", sentence, exc_info=None if known else outcome)
+            self.records.write(_record(config, ended=True, failure=str(UserError(sentence))))
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tell what failed."""
+        assert self.records is not None
+        failed = unfinished(self.records.read())
+        Sweep.close()
+        if failed:
+            sys.exit(f"fewstep: {failed}")
+
+    @classmethod
+    def close(cls) -> None:
+        """Forget the records."""
+        if cls.running is not None:
+            cls.running.remove()
+        cls.running = None
+
+
+def _record(config: DictConfig, **state: Any) -> JobRecord:
+    return JobRecord(number=config.hydra.job.num, overrides=list(config.hydra.overrides.task), **state)
+
+
+class ComposeOnce(Callback):
+    """Each job's configuration is composed once: Hydra's sweeper composes all to check them, its launcher again."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before the sweeper asks for the first one."""
+        loader = GlobalHydra.instance().config_loader()
+        vars(loader)["load_sweep_config"] = _ComposedOnce(loader)
+
+
+class _ComposedOnce:
+    """`load_sweep_config` of a loader, which keeps what it composed until it is asked for it again."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.loader = loader
+        self.kept: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        kept = self.kept.pop(tuple(sweep_overrides), None)
+        if kept is not None:
+            return kept
+        composed = type(self.loader).load_sweep_config(self.loader, master_config, sweep_overrides)
+        self.kept[tuple(sweep_overrides)] = composed
+        return copy.deepcopy(composed)  # jobs write into theirs
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process, which composes one job's configuration, go none of the others'."""
+        return {"loader": self.loader, "kept": {}}
+
+
+class Study(Callback):
+    """At the end of a sweep over parts: what the reports of those that are complete show together, in one page.
+
+    Args:
+        page: the function that writes it, given its path and part → folder of the part's report; a dotted path.
+    """
+
+    def __init__(self, page: str) -> None:
+        self.write = get_method(page)  # a page that does not exist is told before hours of work
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the page."""
+        records = [] if Sweep.running is None else Sweep.running.read()
+        reports = {record.part: Path(record.report) for record in records if record.part and record.report}
+        if reports:
+            page = Path(config.outputs) / config.name / "results.md"
+            try:
+                self.write(page, reports)
+            except Exception as error:  # Hydra would turn it into a warning, and success
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                sys.exit("\n".join(filter(None, [f"fewstep: {error}", unfinished(records)])))
+            print(f"The study: {page}")
