@@ -80,4 +80,4 @@ def test_24_jobs_cost_what_their_distinct_parts_do(
     records = [json.loads(path.read_text()) for path in (tmp_path / "jobs").rglob("run.json")]
     assert sum(record["network_calls"] for record in records) == sum(spent)
     assert len([*(tmp_path / "jobs" / "digits" / "jobs").glob("*/.hydra")]) == 24
-    assert distinct <= sum(spent) <= 1.3 * distinct
+    assert sum(spent) == distinct

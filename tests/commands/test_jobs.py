@@ -49,8 +49,8 @@ def test_launchers_do_not_matter(listed: Listed) -> None:
 
 
 def test_a_wrong_setting_of_any_job_is_one_sentence(listed: Listed) -> None:
-    with pytest.raises(SystemExit, match="'optmal'"):
-        listed("-m", "variance=optimal,optmal")
+    with pytest.raises(SystemExit, match="There is no stage 'serch'"):
+        listed("-m", "stage=search,serch")
 
 
 def test_every_configuration_is_composed_once(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
