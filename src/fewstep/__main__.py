@@ -81,13 +81,18 @@ def _compose(words: Sequence[str], job: Callable[[Config], object]) -> None:
 
 
 def _compose_only(words: Sequence[str], job: Callable[[Config], object]) -> None:
-    """The same without Hydra's notes and callbacks, one job after the other in this process, which may collect."""
+    """The same without a trace on the disk: one job after another in this process, up to the first that fails."""
     ours = [word for word in words if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
     here = ["hydra/launcher=basic", "~hydra.callbacks.sweep"]
+
+    def alike(config: Config) -> float:
+        job(config)
+        return 0.0  # to a sweeper that draws jobs by how the earlier ones did
+
     with TemporaryDirectory() as nowhere:
         folders = [f"hydra.run.dir='{nowhere}'", f"hydra.sweep.dir='{nowhere}'", "hydra.sweep.subdir=job"]
-        _compose([*ours, *quiet, *here, *folders], job)
+        _compose([*ours, *quiet, *here, *folders], alike)
 
 
 def _in_job(job: Callable[[Config], object], config: Config) -> object:

@@ -1,6 +1,5 @@
 """What Hydra calls while jobs run: those of a sweep outlive each other's failures, and a study ends in a page."""
 
-import copy
 import logging
 import os
 import sys
@@ -61,7 +60,8 @@ class Sweep(Callback):
     @staticmethod
     def goes_on() -> bool:
         """Whether the others go on when this job fails; ranks of torchrun end together, or some would wait."""
-        return _in_sweep() and "sweep" in HydraConfig.get().callbacks and "TORCHELASTIC_RUN_ID" not in os.environ
+        told = "sweep" in (HydraConfig.get().get("callbacks") or {})
+        return _in_sweep() and told and "TORCHELASTIC_RUN_ID" not in os.environ
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Begin the records."""
@@ -82,11 +82,14 @@ class Sweep(Callback):
             report = None if outcome.report is None else str(outcome.report)
             self.records.write(_record(config, ended=True, part=config.part, report=report))
             job_return.return_value = outcome.returned
-        elif job_return.status is JobStatus.FAILED and self.goes_on():
-            sentence = str(outcome) if isinstance(outcome, UserError) else f"{type(outcome).__name__}: {outcome}"
-            known = isinstance(outcome, UserError) and not os.environ.get(TRACEBACK)
-            log.error("failed: %s", sentence, exc_info=None if known else outcome)
-            self.records.write(_record(config, ended=True, failure=str(UserError(sentence))))
+        elif job_return.status is JobStatus.FAILED:
+            known = isinstance(outcome, UserError)
+            sentence = UserError(str(outcome) if known else f"{type(outcome).__name__}: {outcome}")
+            told = known and not os.environ.get(TRACEBACK)
+            log.error("failed: %s", sentence, exc_info=None if told else outcome)
+            if not self.goes_on():
+                sys.exit(f"fewstep: {sentence}")
+            self.records.write(_record(config, ended=True, failure=str(sentence)))
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -110,32 +113,35 @@ def _record(config: DictConfig, **state: Any) -> JobRecord:
 
 
 class ComposeOnce(Callback):
-    """Each job's configuration is composed once; Hydra's sweeper composes all to check them, its launcher anew."""
+    """Each job's configuration is composed once; Hydra's own sweeper composes all to check them, its launcher anew."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Before the sweeper asks for the first one."""
-        loader = GlobalHydra.instance().config_loader()
-        vars(loader)["load_sweep_config"] = _ComposedOnce(loader)
+        """Before the sweeper asks for the first one; other sweepers do not ask twice."""
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+            loader = GlobalHydra.instance().config_loader()
+            vars(loader)["load_sweep_config"] = _ComposedOnce(loader)
 
 
 class _ComposedOnce:
-    """`load_sweep_config` of a loader, which keeps what it composed until it is asked for it again."""
+    """`load_sweep_config` of a loader; the second time that it is asked for the same, it has it."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self.loader = loader
-        self.kept: dict[tuple[str, ...], DictConfig] = {}
+        self.checked: dict[tuple[str, ...], DictConfig | None] = {}
 
     def __call__(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        kept = self.kept.pop(tuple(sweep_overrides), None)
-        if kept is not None:
-            return kept
+        words = tuple(sweep_overrides)
+        checked = self.checked.get(words)
+        if checked is not None:
+            self.checked[words] = None  # given away once: its job writes into it
+            return checked
         composed = type(self.loader).load_sweep_config(self.loader, master_config, sweep_overrides)
-        self.kept[tuple(sweep_overrides)] = composed
-        return copy.deepcopy(composed)  # jobs write into theirs
+        self.checked.setdefault(words, composed)
+        return composed
 
     def __getstate__(self) -> dict[str, Any]:
         """To another process, which composes one job's configuration, go none of the others'."""
-        return {"loader": self.loader, "kept": {}}
+        return {"loader": self.loader, "checked": {}}
 
 
 class Study(Callback):

@@ -1,11 +1,13 @@
 """A job that fails does not end a sweep; the last words say which and why; the same command does the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fewstep.errors import UserError
+from fewstep.pipeline import Pipeline
 from fewstep.search.dp import Dp
 
 MORE = "; the same command runs what is missing."
@@ -79,3 +81,27 @@ def test_an_interruption_ends_the_sweep(
 def test_a_plan_of_a_sweep_ends_with_the_first_error(fewstep: Callable[..., Any], small: list[str]) -> None:
     outcome = fewstep("plan", *small, "schedule_optimizer=even", "steps=[2],[99],[98]")
     assert outcome.sentence.endswith("given was 99.")
+
+
+def write_page(page: Path, reports: Mapping[str, Path]) -> None:
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(" ".join(f"{part}={folder}" for part, folder in reports.items()))
+
+
+def test_the_page_of_a_study_is_made_of_the_parts_that_are_complete(
+    tmp_path: Path, fewstep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(pipeline: Pipeline) -> str:
+        if pipeline.config.seed == 1:
+            raise UserError("The disk is full.")
+        pipeline.reported = Path(f"report{pipeline.config.seed}")
+        return "reported"
+
+    monkeypatch.setattr(Pipeline, "run", run)
+    page = f"hydra.callbacks.study.page={__name__}.write_page"
+    outcome = fewstep(
+        "experiment=ablation_seeds", "hydra.sweeper.params.seed='0,1,2'", page, f"outputs={tmp_path}"
+    )
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-2:] == [f"fewstep: 1 of 3 jobs failed{MORE}", "  seed=1: The disk is full."]
+    assert (tmp_path / "ablation_seeds" / "results.md").read_text() == "seed_0=report0 seed_2=report2"

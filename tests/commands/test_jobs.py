@@ -65,5 +65,8 @@ def test_every_configuration_is_composed_once(listed: Listed, monkeypatch: pytes
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
     listed("-m", "seed=0,1")
     two = len(composed)
-    listed("-m", "seed=0,1,2,2,3")  # twice the same job is two jobs
+    listed("-m", "seed=0,1,2,3,4")
     assert len(composed) - two == two + 3
+    assert (
+        listed("-m", "seed=0,0,0")[-1] == "3 jobs; nothing was run."
+    )  # each writes into a configuration of its own

@@ -28,12 +28,7 @@ def main(
         print(HELP)
         return
     jobs: list[Sequence[str]] = []
-
-    def note(config: Config) -> float:
-        jobs.append(overrides())
-        return 0.0  # to a sweeper that draws its jobs all are alike
-
-    compose(words, note)
+    compose(words, lambda config: jobs.append(overrides()))
     if jobs:
         names = differing(jobs)
         print("\n".join(f"{number:4d}  {name}" for number, name in enumerate(names)))
