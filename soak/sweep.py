@@ -4,6 +4,7 @@ The jobs run side by side and need the same network, statistics and judge. Each 
 again, whether or not jobs of the one before still run; the outcome is that of a sweep that nobody disturbed.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from soak.command import Attempt, difference, outcome
 from soak.table import Part
 
-SWEEP = ("-m", "schedule_optimizer=even,elbo_dp", "seed=0,1", "finetune=none", "solver=ddim")
+SWEEP = ("schedule_optimizer=even,elbo_dp", "seed=0,1", "solver=ddim")
 LAUNCHERS = {
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
     "submitit_local": ("hydra/launcher=submitit_local",),
@@ -22,16 +23,19 @@ LAUNCHERS = {
 KILLS = 4  # of a sweep, before it is left to end
 
 
+def _started(outputs: Path, words: Sequence[str] = ()) -> Attempt:
+    return Attempt(outputs, [*SWEEP, *words], flags=["-m"])
+
+
 def sweep(root: Path, kills: int, seed: int) -> list[Part]:
     """Jobs killed under every launcher, and two sweeps at once."""
-    unbroken = Attempt(root / "unbroken", SWEEP)
+    unbroken = _started(root / "unbroken")
     failed = unbroken.end()
     if failed:
         raise AssertionError(f"the unbroken sweep {failed}")
     expected, draw = outcome(root / "unbroken"), random.Random(seed)
     parts = [
-        _killed(root / name, [*SWEEP, *words], kills, unbroken.lasted, expected, draw)
-        for name, words in LAUNCHERS.items()
+        _killed(root / name, words, kills, unbroken.lasted, expected, draw) for name, words in LAUNCHERS.items()
     ]
     return [*parts, _at_once(root / "at_once", expected)]
 
@@ -46,9 +50,9 @@ def _killed(
         runs += 1
         outputs, moments, begun = root / f"run{runs}", list[str](), list[int]()
         for _ in range(min(KILLS, kills - done)):
-            attempt, moment = Attempt(outputs, words), draw.random() * lasts
+            attempt, moment = _started(outputs, words), draw.random() * lasts
             time.sleep(moment)
-            jobs = _descendants(attempt.process.pid)
+            jobs = [pid for pid in _descendants(attempt.process.pid) if _works(pid)]
             victim = draw.choice([*jobs, attempt.process.pid])
             if attempt.process.poll() is not None or not _kill(victim):
                 break
@@ -57,7 +61,7 @@ def _killed(
             print(f"  {root.name} run {runs}: killed {moments[-1]}", flush=True)
             attempt.process.wait()
             begun += jobs
-        failed = Attempt(outputs, words).end()
+        failed = _started(outputs, words).end()
         _wait_for(begun)
         failed = failed or difference(expected, outcome(outputs))
         if failed:
@@ -68,7 +72,7 @@ def _killed(
 def _at_once(root: Path, expected: dict[str, str]) -> Part:
     """Two equal sweeps over one folder of outputs."""
     root.mkdir()
-    pair = [Attempt(root / "outputs", [*SWEEP, *LAUNCHERS["joblib"]]) for _ in range(2)]
+    pair = [_started(root / "outputs", LAUNCHERS["joblib"]) for _ in range(2)]
     wrong = [failed for attempt in pair if (failed := attempt.end())]
     unlike = difference(expected, outcome(root / "outputs"))
     return Part("two equal sweeps at once", "both succeed", 1, [*wrong, *([unlike] if unlike else [])])
@@ -81,6 +85,13 @@ def _descendants(pid: int) -> list[int]:
         for child in map(int, task.read_text().split()):
             found += [child, *_descendants(child)]
     return found
+
+
+def _works(pid: int) -> bool:
+    """Whether a process does a job; joblib has another that cleans up behind them."""
+    with contextlib.suppress(OSError):
+        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _kill(pid: int) -> bool:

@@ -113,7 +113,7 @@ def _record(config: DictConfig, **state: Any) -> JobRecord:
 
 
 class ComposeOnce(Callback):
-    """Each job's configuration is composed once; Hydra's own sweeper composes all to check them, its launcher anew."""
+    """Each job's configuration is composed once; Hydra's sweeper composes all to check them, its launcher anew."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Before the sweeper asks for the first one; other sweepers do not ask twice."""
