@@ -98,7 +98,7 @@ def _compose_only(words: Sequence[str], job: Callable[[Config], object]) -> None
 def _in_job(job: Callable[[Config], object], config: Config) -> object:
     import torch  # heavy imports only for a configuration that is sound
 
-    _quieten_lightning()
+    _quieten()
     threads = config.threads or threads_beside_others()
     if threads:
         torch.set_num_threads(threads)
@@ -198,7 +198,7 @@ def explained(error: Exception) -> str:
         options = error.options or [path.stem for path in (CONF / group).glob("*.yaml")]
         return str(unknown(group or "configuration", name, sorted(options)))
     if isinstance(error, OSError):
-        where = f"The folder {error.filename}" if error.filename else "A note on the job"
+        where = error.filename or "A note on the job"
         return f"{where} cannot be written ({error.strerror}); set outputs to another."
     text = f"{error}\n{error.__cause__ or ''}"
     if "finetune=none" in sys.argv and re.search(r"'finetune\.|key trainable", text):
@@ -255,8 +255,12 @@ def _dotted(node: object, prefix: str = "") -> Iterator[str]:
             yield from _dotted(child, f"{prefix}{name}.")
 
 
-def _quieten_lightning() -> None:
-    """Lightning's advice on workers and loaders does not fit rows of work that are made on the spot."""
+def _quieten() -> None:
+    """Lightning's advice on workers and loaders does not fit rows of work that are made on the spot.
+
+    Nor is a log on a full disk worth a traceback.
+    """
+    logging.raiseExceptions = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",

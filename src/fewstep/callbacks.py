@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -60,7 +61,7 @@ class Sweep(Callback):
     @staticmethod
     def goes_on() -> bool:
         """Whether the others go on when this job fails; ranks of torchrun end together, or some would wait."""
-        told = "sweep" in (HydraConfig.get().get("callbacks") or {})
+        told = "sweep" in getattr(HydraConfig.get(), "callbacks", {})
         return _in_sweep() and told and "TORCHELASTIC_RUN_ID" not in os.environ
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -71,26 +72,31 @@ class Sweep(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Say that a job has begun."""
         if self.records is not None:
-            self.records.write(_record(config))
+            with suppress(OSError):  # the job itself will say that nothing can be written
+                self.records.write(_record(config))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Say how it ended; a failure is told, and then no longer Hydra's affair."""
+        """Say how it ended; a failure that is told is no longer Hydra's affair, unless it cannot be recorded."""
         if self.records is None:
             return
         outcome: Outcome | Exception = job_return._return_value
-        if isinstance(outcome, Outcome):
-            report = None if outcome.report is None else str(outcome.report)
-            self.records.write(_record(config, ended=True, part=config.part, report=report))
-            job_return.return_value = outcome.returned
-        elif job_return.status is JobStatus.FAILED:
-            known = isinstance(outcome, UserError)
-            sentence = UserError(str(outcome) if known else f"{type(outcome).__name__}: {outcome}")
-            told = known and not os.environ.get(TRACEBACK)
-            log.error("failed: %s", sentence, exc_info=None if told else outcome)
-            if not self.goes_on():
-                sys.exit(f"fewstep: {sentence}")
-            self.records.write(_record(config, ended=True, failure=str(sentence)))
-            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        with suppress(OSError):
+            if isinstance(outcome, Outcome):
+                job_return.return_value = outcome.returned
+                report = None if outcome.report is None else str(outcome.report)
+                self.records.write(_record(config, ended=True, part=config.part, report=report))
+            elif job_return.status is JobStatus.FAILED:
+                self.records.write(_record(config, ended=True, failure=str(self._told(outcome))))
+                job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+    def _told(self, error: Exception) -> UserError:
+        """Put a failure into the log, a fault of the program with where it is; it may end the sweep."""
+        known = isinstance(error, UserError)
+        sentence = UserError(str(error) if known else f"{type(error).__name__}: {error}")
+        log.error("failed: %s", sentence, exc_info=None if known and not os.environ.get(TRACEBACK) else error)
+        if not self.goes_on():
+            sys.exit(f"fewstep: {sentence}")
+        return sentence
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Tell what failed."""
