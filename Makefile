@@ -30,7 +30,7 @@ lint: .venv/.installed-dev ## check style, types and the direction of imports
 benchmarks: .venv/.installed-dev ## measure the dynamic programme and the statistics (benchmarks/README.md)
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit; done
 
-# SOAK="--kills 5 --mutations 500 --shorter" makes it a matter of minutes.
+# SOAK="--kills 5 --sweep-kills 2 --mutations 500 --shorter" makes it a matter of minutes.
 soak: .venv/.installed-dev ## kill runs, fill disks, spoil files: what runs must survive (half an hour; soak/README.md)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m soak $(SOAK)
 

@@ -50,13 +50,14 @@ class Attempt:
     outputs: Path
     words: Sequence[str] = ()
     largest_file: int | None = None
+    flags: Sequence[str] = ()
     lines: list[tuple[float, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
         self.lasted = 0.0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fewstep", *TINY, *self.words, f"outputs={self.outputs}"],
+            [sys.executable, "-m", "fewstep", *self.flags, *TINY, *self.words, f"outputs={self.outputs}"],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             cwd=self.outputs.parent,
             stdout=subprocess.DEVNULL,

@@ -96,6 +96,9 @@ def test_a_command_of_the_readme_does_what_it_says(
     if "--cfg" in words:
         assert "\nschedule_optimizer:\n" in printed
         assert not outputs.exists()
+    elif "jobs" in words:
+        assert printed.endswith("4 jobs; nothing was run.\n")
+        assert not outputs.exists()
     elif "plan" in words:
         assert re.search(r"^pretrain +– +64 ", printed, re.MULTILINE)  # 4 iterations of 16 images
         assert not outputs.exists()

@@ -1,35 +1,45 @@
-"""The command `fewstep`: Hydra composes, the pipeline runs. The only file that imports hydra."""
+"""The command `fewstep`: Hydra composes, the pipeline runs. Only this file and `callbacks.py` import hydra."""
 
 import hashlib
 import logging
 import os
 import re
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from traceback import walk_tb
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
-from hydra.experimental.callback import Callback
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fewstep.callbacks import (
+    TRACEBACK,
+    Outcome,
+    Overview,
+    Study,
+    Sweep,
+    schedule_optimizers,
+    threads_beside_others,
+)
 from fewstep.config import Config
 from fewstep.errors import UserError
 from fewstep.schema import check, closest, unknown
+from fewstep.sweep import unfinished
+
+__all__ = ["CONF", "Overview", "Study", "Sweep", "build", "explained", "main"]
 
 PACKAGE = Path(__file__).parent
 # In a checkout conf/ stands at the top level; in a wheel it travels inside the package.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent.parent / "conf") if path.is_dir())
-TRACEBACK = "FEWSTEP_TRACEBACK"
+# What the extra `sweeps` adds to Hydra's groups.
+PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
 
 
 def shortened(name: str, longest: int = 120) -> str:
@@ -49,16 +59,16 @@ for resolver in (shortened, word):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
-def _compose(words: Sequence[str], job: Callable[[Config], Path | None]) -> None:
+def _compose(words: Sequence[str], job: Callable[[Config], object]) -> None:
     """Have Hydra compose a configuration from words, or those of a sweep, and do a job with each.
 
     Args:
         words: those of the command line.
-        job: is given a sound configuration; returns the folder of its report, if it wrote one.
+        job: is given a sound configuration.
     """
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def composed(node: DictConfig) -> Path | None:
+    def composed(node: DictConfig) -> object:
         plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
         settings: dict[str, Any] = {str(key): value for key, value in plain.items()}
@@ -67,6 +77,8 @@ def _compose(words: Sequence[str], job: Callable[[Config], Path | None]) -> None
             config = Config(**settings)
             return _in_job(job, config)
         except UserError as error:
+            if Sweep.goes_on():
+                raise
             _end(error)  # here, because Hydra would print the job's overrides first
 
     if os.environ.get("HYDRA_FULL_ERROR"):
@@ -76,32 +88,42 @@ def _compose(words: Sequence[str], job: Callable[[Config], Path | None]) -> None
     composed()
 
 
-def _in_job(job: Callable[[Config], Path | None], config: Config) -> Path | None:
+def _compose_only(words: Sequence[str], job: Callable[[Config], object]) -> None:
+    """The same without a trace on the disk: one job after another in this process, up to the first that fails."""
+    ours = [word for word in words if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
+    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
+    here = ["hydra/launcher=basic", "~hydra.callbacks.sweep"]
+
+    def alike(config: Config) -> float:
+        job(config)
+        return 0.0  # to a sweeper that draws jobs by how the earlier ones did
+
+    with TemporaryDirectory() as nowhere:
+        folders = [f"hydra.run.dir='{nowhere}'", f"hydra.sweep.dir='{nowhere}'", "hydra.sweep.subdir=job"]
+        _compose([*ours, *quiet, *here, *folders], alike)
+
+
+def _in_job(job: Callable[[Config], object], config: Config) -> object:
     import torch  # heavy imports only for a configuration that is sound
 
-    _quieten_lightning()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    _quieten()
+    threads = config.threads or threads_beside_others()
+    if threads:
+        torch.set_num_threads(threads)
     return job(config)
 
 
-def _pipeline(config: Config) -> Path | None:
+def _pipeline(config: Config) -> Outcome:
     from fewstep.pipeline import Pipeline
     from fewstep.stages.overview import write_overview
 
     reporting = build(config.report)
     if reporting.table is not None:
-        print(write_overview(Path(config.outputs), reporting, _schedule_optimizers()))
-        return None
+        print(write_overview(Path(config.outputs), reporting, schedule_optimizers()))
+        return Outcome(None, None)
     pipeline = Pipeline(config, build)
     print(pipeline.run())
-    return pipeline.reported
-
-
-def _schedule_optimizers() -> list[str]:
-    """The names of all schedule optimizers that Hydra finds, in folders of the user's own too."""
-    loader = GlobalHydra.instance().config_loader()
-    return sorted(loader.get_group_options("schedule_optimizer"))
+    return Outcome(pipeline.reported, pipeline.returned)
 
 
 def _export(words: Sequence[str]) -> None:
@@ -116,75 +138,23 @@ def _export(words: Sequence[str]) -> None:
 def _plan(words: Sequence[str]) -> None:
     from fewstep.commands import plan
 
-    plan.main(words, _compose, build)
+    plan.main(words, _compose_only, build)
+
+
+def _jobs(words: Sequence[str]) -> None:
+    from fewstep.commands import jobs
+
+    jobs.main(words, _compose_only, lambda: list(HydraConfig.get().overrides.task))
 
 
 # `fewstep <command> …` → what is done with the words behind it; without a command the stages are run.
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": _export, "plan": _plan}
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": _export, "jobs": _jobs, "plan": _plan}
 
 
 def _end(error: UserError) -> NoReturn:
     if os.environ.get(TRACEBACK):
         raise error
     sys.exit(f"fewstep: {error}")
-
-
-class Study(Callback):
-    """At the end of a sweep over parts: what their reports show together, in one page.
-
-    Args:
-        page: the function that writes it, given its path and part → folder of the part's report; a dotted path.
-    """
-
-    def __init__(self, page: str) -> None:
-        self.write = get_method(page)  # a page that does not exist is told before hours of work
-        self.reports: dict[str, Path] = {}
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Remember where a part's report lies."""
-        if job_return.status is JobStatus.COMPLETED and job_return.return_value is not None and config.part:
-            self.reports[config.part] = job_return.return_value
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the page."""
-        if self.reports:
-            page = Path(config.outputs) / config.name / "results.md"
-            with _ending_in_failure():
-                self.write(page, self.reports)
-            print(f"The study: {page}")
-
-
-class Overview(Callback):
-    """At the end of a sweep: a table of all that the runs of its experiment have measured.
-
-    Args:
-        table: as `report.table` names it.
-    """
-
-    def __init__(self, table: str) -> None:
-        from fewstep.stages.overview import find_overview
-
-        find_overview(table)  # a table that does not exist is told before hours of work
-        self.table = table
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write and print it."""
-        from fewstep.stages.overview import Reporting, write_overview
-
-        with _ending_in_failure():
-            settings = Reporting(self.table, [config.name])
-            print(write_overview(Path(config.outputs), settings, _schedule_optimizers()))
-
-
-@contextmanager
-def _ending_in_failure() -> Iterator[None]:
-    """An error at the end of a sweep ends the program: Hydra would turn it into a warning, and success."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, UserError):
-            traceback.print_exc()
-        sys.exit(f"fewstep: {error}")
 
 
 def build(node: Any) -> Any:
@@ -218,12 +188,15 @@ def main() -> None:
     except Exception as error:
         if os.environ.get(TRACEBACK) or not _of_the_command_line(error):
             raise
-        sys.exit(f"fewstep: {UserError(explained(error))}")
+        failed = None if Sweep.running is None else unfinished(Sweep.running.read())
+        sys.exit("\n".join(filter(None, [f"fewstep: {UserError(explained(error))}", failed])))
+    finally:
+        Sweep.close()
 
 
 def _of_the_command_line(error: Exception) -> bool:
     """Whether the error is about how the configuration was put together, and not from the run itself."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, HydraException | OmegaConfBaseException | UserError):
         return True
     work = (_in_job.__code__, _export.__code__)
     return all(frame.f_code not in work for frame, _ in walk_tb(error.__traceback__))
@@ -233,10 +206,13 @@ def explained(error: Exception) -> str:
     """Hydra's message as one sentence that names what was given and its likely intent."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if name in PLUGINS.get(group, ()):
+            return f"{group}={name} needs a plugin that is not installed; pip install 'fewstep[sweeps]' brings it."
         options = error.options or [path.stem for path in (CONF / group).glob("*.yaml")]
         return str(unknown(group or "configuration", name, sorted(options)))
     if isinstance(error, OSError):
-        return f"The folder {error.filename} cannot be written ({error.strerror}); set outputs to another."
+        where = error.filename or "A note on the job"
+        return f"{where} cannot be written ({error.strerror}); set outputs to another."
     text = f"{error}\n{error.__cause__ or ''}"
     if "finetune=none" in sys.argv and re.search(r"'finetune\.|key trainable", text):
         return (
@@ -292,8 +268,12 @@ def _dotted(node: object, prefix: str = "") -> Iterator[str]:
             yield from _dotted(child, f"{prefix}{name}.")
 
 
-def _quieten_lightning() -> None:
-    """Lightning's advice on workers and loaders does not fit rows of work that are made on the spot."""
+def _quieten() -> None:
+    """Lightning's advice on workers and loaders does not fit rows of work that are made on the spot.
+
+    Nor is a log on a full disk worth a traceback.
+    """
+    logging.raiseExceptions = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
@@ -305,5 +285,7 @@ def _quieten_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # as the module that it is: what jobs in other processes are sent refers to it by name
+    from fewstep.__main__ import main as named_main
+
+    named_main()

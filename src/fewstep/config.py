@@ -28,7 +28,8 @@ class Config:
         decoder: the decoder's convention of objectives, and of what is judged unless evaluation.decoders says.
         levels: grey levels of the data; the dataset sets it.
         data_std: standard deviation of the data per pixel; the dataset sets it.
-        threads: threads of a CPU; None for all.
+        threads: threads of a CPU; None for all, or for one where jobs of a sweep run side by side.
+        returns: a metric whose mean over the job's results a sweeper that chooses jobs by it is told, or None.
         model: backbone, parameterisation and process → denoiser.
         pretrain: how it is trained.
         dataset: real images.
@@ -56,6 +57,7 @@ class Config:
     levels: int
     data_std: float
     threads: int | None
+    returns: str | None
     model: Mapping[str, Any]
     pretrain: Mapping[str, Any]
     dataset: Mapping[str, Any]

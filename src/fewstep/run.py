@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -40,6 +41,7 @@ _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
 
 _DEEPEST_OUTPUT = 3  # folders between an output and its run's
 _LONGEST_WAIT = 300.0  # seconds between the end of a stage on the first device and on the last
+_BETWEEN_TRIES = 0.25  # seconds; the jobs of a sweep that wait for one run all ask its file system
 
 
 def _follows() -> bool:
@@ -161,8 +163,9 @@ class Run:
         except Timeout:
             self._refuse_another_configuration()
             log.warning("waiting for %s, held by another process", self.folder)
-            self._lock.acquire(timeout=-1)
+            self._lock.acquire(timeout=-1, poll_interval=_BETWEEN_TRIES)
         try:
+            _look_again(self.folder)
             if self._find_complete():
                 self._lock.release()
             else:
@@ -264,6 +267,15 @@ def _check_origin(name: str, path: Path, digest: str) -> None:
                     " remove that folder to run it again."
                 )
             return
+
+
+def _look_again(folder: Path) -> None:
+    """Have a network file system forget that a file was not there, which it may believe for a minute.
+
+    Who makes a file in a folder is told by the server that others made some since.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{STARTED}."):
+        pass
 
 
 def _remove_leftovers(folder: Path, name: str) -> None:

@@ -1,12 +1,15 @@
 """A sweep through the console entry: each job has a folder of its own and what jobs share is computed once."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fewstep.results import read_results
+from fewstep.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +48,36 @@ def test_seeds_have_weights_of_their_own(sweep: Path) -> None:
         for path in sweep.glob("pretrain/*/weights.safetensors")
     }
     assert len({*digests.values()}) == 2
+
+
+def test_24_jobs_cost_what_their_distinct_parts_do(
+    tmp_path: Path, tiny: list[str], fewstep: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against one run per seed with lists of everything; none of the jobs computes what another has."""
+    spent: list[int] = []
+    finish = Run.finish
+
+    def counted(run: Run, *, network_calls: int, **rest: Any) -> None:
+        spent.append(network_calls)
+        finish(run, network_calls=network_calls, **rest)
+
+    monkeypatch.setattr(Run, "finish", counted)
+    varied = ("finetune", "schedule_optimizer", "steps", "evaluation.samples")
+    words = [word for word in tiny if not word.startswith(varied)]
+    small = ["-m", "stage=evaluate", "finetune=none", "evaluation.samples=4", "evaluation.sample_seeds=[0]"]
+    small += [
+        "evaluation.variances=[optimal]",
+        "seed=0,1,2",
+        "evaluation.sample_steps={ddim:[2,4],ancestral:[2,4]}",
+        *words,
+    ]
+    lists = ["schedule_optimizer=[even,elbo_dp]", "steps=[2,4]", "solver=[ddim,ancestral]"]
+    assert fewstep(*small, *lists, f"outputs={tmp_path / 'lists'}").code == 0
+    distinct = sum(spent)
+    spent.clear()
+    jobs = ["schedule_optimizer=even,elbo_dp", "steps=[2],[4]", "solver=ddim,ancestral"]
+    assert fewstep(*small, *jobs, f"outputs={tmp_path / 'jobs'}").code == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "jobs").rglob("run.json")]
+    assert sum(record["network_calls"] for record in records) == sum(spent)
+    assert len([*(tmp_path / "jobs" / "digits" / "jobs").glob("*/.hydra")]) == 24
+    assert sum(spent) == distinct

@@ -1,7 +1,6 @@
 """`fewstep plan`: what the stages would cost, one configuration's or a sweep's."""
 
 from collections.abc import Callable, Sequence
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from fewstep.config import Config
@@ -18,7 +17,7 @@ jobs of a sweep are added up, what they share once. Nothing is run or written.""
 
 def main(
     words: Sequence[str],
-    compose: Callable[[Sequence[str], Callable[[Config], None]], None],
+    compose: Callable[[Sequence[str], Callable[[Config], object]], None],
     build: Callable[[Any], Any],
 ) -> None:
     """Print the plan, or the help.
@@ -32,9 +31,6 @@ def main(
         print(HELP)
         return
     plan = Plan(build)
-    with TemporaryDirectory() as nowhere:  # for notes of Hydra's own
-        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
-        folders = [f"hydra.run.dir='{nowhere}'", f"hydra.sweep.dir='{nowhere}'", "hydra.sweep.subdir=job"]
-        compose([*words, *quiet, *folders], plan.add)
+    compose(words, plan.add)
     if plan.jobs:
         print(printed(plan))

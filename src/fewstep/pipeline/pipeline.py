@@ -9,11 +9,12 @@ from fewstep.config import Config
 from fewstep.decoders import require_steps
 from fewstep.denoiser import Denoiser
 from fewstep.discovery import find
+from fewstep.errors import UserError
 from fewstep.judging.cost import cost_rows, schedules_cost_rows, tuning_cost_rows
 from fewstep.pipeline.evaluating import Evaluations
 from fewstep.pipeline.searching import Searches
 from fewstep.pipeline.tuning import Tunings
-from fewstep.results import Result
+from fewstep.results import Result, read_results
 from fewstep.search.base import check_steps
 from fewstep.shared import Shared
 from fewstep.stages.evaluate import samples_file
@@ -83,6 +84,34 @@ class Pipeline:
         if stage == "evaluate":
             return "Results:\n" + "\n".join(str(folder / "results.csv") for folder in self.evaluations.all)
         return self.report()
+
+    @property
+    def returned(self) -> float | None:
+        """What a sweeper that chooses jobs by their results is told: the mean of the metric that `returns` names.
+
+        Raises:
+            UserError: the stages that were run measured nothing of that name.
+        """
+        metric = self.config.returns
+        if metric is None:
+            return None
+        tables = [read_results(path) for path in self._results() if path.is_file()]
+        values = [value for table in tables for value in table.value[table.metric == metric]]
+        if not values:
+            measured = sorted({name for table in tables for name in table.metric})
+            raise UserError(
+                f"returns is {metric!r}, but stage={self.config.stage} measured no such metric; it measured "
+                f"{', '.join(measured) or 'nothing'}."
+            )
+        return sum(values) / len(values)
+
+    def _results(self) -> list[Path]:
+        """The files of results that a stage left, in itself."""
+        if self.config.stage in ("evaluate", "report"):
+            return [folder / "results.csv" for folder in self.evaluations.all]
+        if self.config.stage == "finetune":
+            return [tuned.folder / "results.csv" for tuned in self.tunings.all]
+        return self.searches.results if self.config.stage == "search" else []
 
     def report(self) -> str:
         """Gather everything; returns the table for the terminal and where the report lies."""
