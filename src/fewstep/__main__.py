@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
@@ -20,9 +21,13 @@ from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fewstep.cluster import follows, given_ranks
 from fewstep.config import Config
 from fewstep.errors import UserError
 from fewstep.schema import check, closest, unknown
+
+if TYPE_CHECKING:
+    from fewstep.launch import Outcome
 
 PACKAGE = Path(__file__).parent
 # In a checkout conf/ stands at the top level; in a wheel it travels inside the package.
@@ -75,20 +80,54 @@ def _compose(words: Sequence[str], job: Callable[[Config], Path | None]) -> None
 
 
 def _in_job(job: Callable[[Config], Path | None], config: Config) -> Path | None:
+    _prepare(config)
+    return job(config)
+
+
+def _prepare(config: Config) -> None:
     import torch  # heavy imports only for a configuration that is sound
 
     _quieten_lightning()
     if config.threads:
         torch.set_num_threads(config.threads)
-    return job(config)
 
 
 def _pipeline(config: Config) -> Path | None:
-    from fewstep.pipeline import Pipeline
+    from fewstep.launch import launch
 
-    pipeline = Pipeline(config, build)
-    print(pipeline.run())
-    return pipeline.reported
+    job_logging = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    assert isinstance(job_logging, dict)
+    told, reported = launch(_run, config, build, {str(key): value for key, value in job_logging.items()})
+    print(told)
+    return reported
+
+
+def _run(config: Config) -> "Outcome":
+    """The stages, in every rank of the job."""
+    from fewstep.launch import Outcome
+    from fewstep.pipeline import Pipeline
+    from fewstep.ranks import first_then_others
+
+    _prepare(config)
+    pipeline = first_then_others(lambda: Pipeline(config, build))
+    return Outcome(pipeline.run(), pipeline.reported)
+
+
+def _lead(words: Sequence[str]) -> None:
+    """Run the stages, as rank 0 of those that somebody else has started where there are any."""
+    try:
+        _compose(words, _pipeline)
+    finally:
+        if given_ranks() > 1:
+            from fewstep.launch import dismiss
+
+            dismiss()
+
+
+def _follow() -> None:
+    from fewstep.launch import follow
+
+    follow(_run, build)
 
 
 def _export(words: Sequence[str]) -> None:
@@ -166,8 +205,10 @@ def main() -> None:
     try:
         if words and words[0] in COMMANDS:
             COMMANDS[words[0]](words[1:])
+        elif follows():
+            _follow()
         else:
-            _compose(words, _pipeline)
+            _lead(words)
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning turns an interruption into an exit without a word.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -183,7 +224,7 @@ def _of_the_command_line(error: Exception) -> bool:
     """Whether the error is about how the configuration was put together, and not from the run itself."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         return True
-    work = (_in_job.__code__, _export.__code__)
+    work = (_in_job.__code__, _follow.__code__, _export.__code__)
     return all(frame.f_code not in work for frame, _ in walk_tb(error.__traceback__))
 
 

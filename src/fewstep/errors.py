@@ -16,3 +16,7 @@ class UserError(ValueError):
             half = (_MOST_CHARACTERS - 3) // 2
             line = f"{line[:half]} … {line[-half:]}"
         super().__init__(line)
+
+
+class FailedElsewhere(UserError):
+    """What failed on another rank, which tells it."""

@@ -15,6 +15,7 @@ from fewstep.artefacts.statistics import load_statistics
 from fewstep.judging.rounds import Phase, best_round, changes, phase_rows
 from fewstep.modules.loggers import Logging
 from fewstep.objectives.base import Objective
+from fewstep.ranks import of_first
 from fewstep.results import write_results
 from fewstep.run import Run
 from fewstep.schedule import Schedule
@@ -72,7 +73,7 @@ def judge_rounds(
         phases = [Phase(one.round, one.phase, _values(objective, one)) for one in made]
         kept = best_round(phases)
         _tell(labels, phases, kept, rounds)
-        _draw(folder, phases, curves)
+        of_first(lambda: _draw(folder, phases, curves))
         write_results(folder / "results.csv", phase_rows(labels, phases))
         run.finish(network_calls=0, device="cpu", seed=seed, facts={"kept": kept, "rounds": phases[-1].round})
 
