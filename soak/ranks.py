@@ -1,4 +1,4 @@
-"""SIGKILL of the command and of single ranks on two devices, and a start again: the outcome is an unbroken run's."""
+"""SIGKILL of the command and of single ranks on two devices, and a start again: as if there had been no kill."""
 
 import os
 import random

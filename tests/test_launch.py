@@ -6,7 +6,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 from torch.distributed import HashStore
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from fewstep.__main__ import CONF, build
 from fewstep.config import Config

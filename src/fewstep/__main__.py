@@ -93,11 +93,17 @@ def _prepare(config: Config) -> None:
 
 
 def _pipeline(config: Config) -> Path | None:
+    from fewstep import __main__ as roof  # by the name that other processes know, which is another under python -m
     from fewstep.launch import launch
 
+    if given_ranks() > 1 and "joblib" in str(HydraConfig.get().launcher._target_):
+        raise UserError(
+            "hydra/launcher=joblib runs several jobs at once, and torchrun has started the ranks of one; leave one of "
+            "them out. Without torchrun, trainer.devices=N gives every job ranks of its own."
+        )
     job_logging = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(job_logging, dict)
-    told, reported = launch(_run, config, build, {str(key): value for key, value in job_logging.items()})
+    told, reported = launch(roof._run, config, roof.build, {str(key): value for key, value in job_logging.items()})
     print(told)
     return reported
 

@@ -28,7 +28,7 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
         return
     world, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(given("SLURM_STEP_NUM_NODES", "1"))
     step = int(environment["SLURM_JOB_ID"]) + int(given("SLURM_STEP_ID", "0"))
-    environment |= {
+    stated = {
         "RANK": environment["SLURM_PROCID"],
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "WORLD_SIZE": str(world),
@@ -38,6 +38,7 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
         "MASTER_PORT": given("MASTER_PORT", str(PORTS[step % len(PORTS)])),
         "TORCHELASTIC_RUN_ID": f"slurm-{environment['SLURM_JOB_ID']}",
     }
+    environment.update(stated)
 
 
 def first_host(hosts: str) -> str:

@@ -23,10 +23,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
-from torch.distributed import PrefixStore, TCPStore
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from fewstep.cluster import given_ranks
 from fewstep.config import Config
@@ -69,11 +69,7 @@ def launch(job: Job, config: Config, build: Callable[[Any], Any], log_settings: 
         return _as_given_rank(job, config, build)
     settings = config.trainer
     if settings.get("devices", 1) == 1 and settings.get("num_nodes", 1) == 1:
-        try:
-            return job(config)
-        finally:
-            if torch.distributed.is_initialized():  # by a strategy for several devices, of one
-                torch.distributed.destroy_process_group()
+        return _alone(job, config)
     strategy = settings.get("strategy", "auto")
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         allowed = ", ".join(STRATEGIES)
@@ -84,7 +80,15 @@ def launch(job: Job, config: Config, build: Callable[[Any], Any], log_settings: 
             f"trainer.num_nodes is {nodes}, but this is one process on one node; start it on all of them with "
             "torchrun or srun (docs/devices.md)."
         )
-    return job(config) if devices == 1 else _start(job, config, build, devices, log_settings)
+    return _alone(job, config) if devices == 1 else _start(job, config, build, devices, log_settings)
+
+
+def _alone(job: Job, config: Config) -> Outcome:
+    try:
+        return job(config)
+    finally:
+        if torch.distributed.is_initialized():  # by a strategy for several devices, of one
+            torch.distributed.destroy_process_group()
 
 
 def follow(job: Job, build: Callable[[Any], Any]) -> None:
@@ -172,7 +176,10 @@ def _start(
     try:
         ended = False
         while not ended:
-            multiprocessing.connection.wait(ranks.sentinels)
+            ready = multiprocessing.connection.wait(ranks.sentinels)
+            for process in ranks.processes:
+                if process.sentinel in ready:
+                    process.join()
             exit_codes = [process.exitcode for process in ranks.processes]  # before the others are ended
             ended = ranks.join(grace_period=GRACE)
     except (ProcessExitedException, ProcessRaisedException) as error:
@@ -218,6 +225,7 @@ def _rank(
     own = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "fewstep"}
     os.environ |= {name: str(value) for name, value in (own | place).items()}
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if number > 0:
         _be_quiet()
     elif log_settings:
@@ -241,7 +249,7 @@ def _rank(
 def _together(store: TCPStore, number: int, device: torch.device) -> Iterator[None]:
     """The process group of a job while it lasts."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    pl.utilities.rank_zero_only.rank = rank
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
     if "OMP_NUM_THREADS" not in os.environ:  # ranks side by side would wait for each other's threads
         torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"])))
     backend = "gloo"

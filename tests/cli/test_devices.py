@@ -17,9 +17,13 @@ from fewstep.results import read_results
 DEVICES = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 SMALL = [
     "finetune=none",
-    "schedule_optimizer=[even,elbo_dp,discretization_gradient]",
+    "steps=[4]",
+    "schedule_optimizer=[elbo_dp,discretization_gradient]",
+    "solver=ancestral",
     "evaluation.samples=300",  # blocks of 128: two for one rank and one for the other
-    "evaluation.sample_steps={ddim:[4],ancestral:[2]}",
+    "evaluation.sample_steps={ancestral:[4]}",
+    "evaluation.sample_seeds=[0]",
+    "evaluation.variances=[optimal]",
     "evaluation.sample_metrics=[kid]",
     "pretrain.batch_size=15",  # eight images for one rank and seven for the other
 ]
@@ -86,7 +90,8 @@ def test_samples_and_their_judge_are_equal(one: Path, two: Path) -> None:
     kept = ~mine.metric.str.contains("seconds")
     assert {"fid_digits", "kid_digits", "bits_per_dim"} <= {*mine.metric[kept]}
     assert mine.metric.tolist() == theirs.metric.tolist()
-    np.testing.assert_allclose(theirs.value[kept], mine.value[kept], rtol=1e-8, atol=1e-10)
+    # Square roots of eigenvalues near 0 turn rounding into 1e-8.
+    np.testing.assert_allclose(theirs.value[kept], mine.value[kept], rtol=1e-10, atol=1e-7)
 
 
 def test_everything_is_done_once(one: Path, two: Path) -> None:
