@@ -98,8 +98,8 @@ def _pipeline(config: Config) -> Path | None:
 
     if given_ranks() > 1 and "joblib" in str(HydraConfig.get().launcher._target_):
         raise UserError(
-            "hydra/launcher=joblib runs several jobs at once, and torchrun has started the ranks of one; leave one of "
-            "them out. Without torchrun, trainer.devices=N gives every job ranks of its own."
+            "hydra/launcher=joblib runs several jobs at once, but torchrun has started the ranks of one; leave "
+            "one of them out. Without torchrun, trainer.devices=N gives every job ranks of its own."
         )
     job_logging = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     assert isinstance(job_logging, dict)
