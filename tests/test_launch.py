@@ -1,5 +1,6 @@
 """Which rank's end is told, and which settings do not fit the ranks."""
 
+from dataclasses import replace
 from typing import Any
 
 import hydra
@@ -38,9 +39,10 @@ def test_what_the_user_got_wrong_is_told_as_the_rank_told_it() -> None:
         raise _failure(ProcessExitedException("", 1, 12, 1), [None, 1], store)
 
 
-def configured(*words: str) -> Config:
+@pytest.fixture(scope="module")
+def config() -> Config:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        plain = OmegaConf.to_container(hydra.compose("config", list(words)), resolve=True)
+        plain = OmegaConf.to_container(hydra.compose("config", ["trainer.accelerator=cpu"]), resolve=True)
     assert isinstance(plain, dict)
     return Config(**{str(key): value for key, value in plain.items()})
 
@@ -50,29 +52,29 @@ def never(config: Config) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("settings", "sentence"),
     [
-        (["trainer.devices=2", "trainer.num_nodes=2"], "torchrun or srun"),
-        (["trainer.num_nodes=2"], "torchrun or srun"),
-        (
-            ["trainer.devices=2", "trainer.strategy=ddp_spawn"],
-            "'ddp_spawn'; allowed on several devices are auto, ddp",
-        ),
-        (["trainer=fsdp"], "fsdp .* GPUs"),
-        (["trainer=fsdp", "trainer.devices=2"], "fsdp .* GPUs"),
+        ({"devices": 2, "num_nodes": 2}, "torchrun or srun"),
+        ({"num_nodes": 2}, "torchrun or srun"),
+        ({"devices": 2, "strategy": "ddp_spawn"}, "'ddp_spawn'; allowed on several devices are auto, ddp"),
+        ({"devices": "auto", "strategy": "fsdp"}, "fsdp .* GPUs"),
+        ({"devices": 2, "strategy": "fsdp"}, "fsdp .* GPUs"),
     ],
 )
-def test_settings_that_no_device_can_fulfil(words: list[str], sentence: str) -> None:
+def test_settings_that_no_device_can_fulfil(config: Config, settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        launch(never, configured(*words, "trainer.accelerator=cpu"), build, {})
+        launch(never, replace(config, trainer={**config.trainer, **settings}), build, {})
 
 
-def test_as_many_devices_as_there_are_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_devices_as_there_are_ranks(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": 0, "WORLD_SIZE": 6, "LOCAL_WORLD_SIZE": 3}.items():
         monkeypatch.setenv(name, str(value))
-    for words in ([], ["trainer.devices=3"], ["trainer=ddp"], ["trainer.devices=3", "trainer.num_nodes=2"]):
-        config = configured(*words)
-        settings = _on_given_ranks(config).trainer
-        assert (settings["devices"], settings["num_nodes"]) == (3, 2)
+
+    def on_ranks(settings: dict[str, Any]) -> dict[str, Any]:
+        return dict(_on_given_ranks(replace(config, trainer={**config.trainer, **settings})).trainer)
+
+    for settings in ({}, {"devices": 3}, {"devices": "auto", "strategy": "ddp"}, {"devices": 3, "num_nodes": 2}):
+        found = on_ranks(settings)
+        assert (found["devices"], found["num_nodes"]) == (3, 2)
     with pytest.raises(UserError, match="devices is 6, but there are 6 ranks, 3 on each of 2 nodes"):
-        _on_given_ranks(configured("trainer.devices=6"))
+        on_ranks({"devices": 6})

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
@@ -34,11 +34,11 @@ from fewstep.errors import FailedElsewhere, UserError
 from fewstep.modules.trainers import MakeTrainer, check_trainer, device_of
 
 # The others may wait for another job's work; that one has died is noticed by whoever has started it.
-LONGEST = timedelta(days=30)
+LONGEST = timedelta(days=7)
 MEETING = timedelta(minutes=30)  # until all ranks have started
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "fsdp_cpu_offload")
 GRACE = 5.0  # seconds that ranks have to end by themselves, and then to end when told to
-ERROR, OUTCOME = "error", "outcome"
+ERROR, OUTCOME, DISMISSED = "error", "outcome", "dismissed"
 _numbers = itertools.count()  # of this process's jobs
 
 
@@ -97,6 +97,7 @@ def follow(job: Job, build: Callable[[Any], Any]) -> None:
     for number in itertools.count():
         words = _told(number)
         if not words:
+            _store().add(DISMISSED, 1)
             return
         _as_given_rank(job, Config(**json.loads(words)), build)
 
@@ -104,6 +105,11 @@ def follow(job: Job, build: Callable[[Any], Any]) -> None:
 def dismiss() -> None:
     """As rank 0 of those that somebody else has started: tell the others that there are no more jobs."""
     _store().set(_key(next(_numbers)), "")
+    deadline = time.monotonic() + GRACE
+    while (
+        _store().add(DISMISSED, 0) < given_ranks() - 1 and time.monotonic() < deadline
+    ):  # this rank may hold the store
+        time.sleep(0.05)
 
 
 # Ranks that somebody else has started
@@ -114,9 +120,8 @@ def _as_given_rank(job: Job, config: Config, build: Callable[[Any], Any]) -> Out
     number = next(_numbers)
     if int(os.environ["RANK"]) == 0:
         _store().set(_key(number), json.dumps(asdict(config)))
-    device = device_of(build(config.trainer))
     try:
-        with _together(_store(), number, device):
+        with _together(_store(), number, device_of(build(config.trainer))):
             return job(config)
     except UserError as error:
         # The others wait for this rank: who has started them ends them once it has ended, and a sweep with them.
@@ -188,6 +193,8 @@ def _start(
         for process in ranks.processes:  # of an interruption
             if process.is_alive():
                 process.kill()
+    if not store.check([OUTCOME]):
+        raise KeyboardInterrupt  # ranks that were interrupted end without a word
     told, reported = json.loads(store.get(OUTCOME))
     return Outcome(told, None if reported is None else Path(reported))
 
