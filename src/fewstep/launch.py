@@ -93,7 +93,6 @@ def _alone(job: Job, config: Config) -> Outcome:
 
 def follow(job: Job, build: Callable[[Any], Any]) -> None:
     """As a rank > 0 that somebody else has started: do the jobs that rank 0 tells, until it has no more."""
-    _be_quiet()
     for number in itertools.count():
         words = _told(number)
         if not words:
@@ -118,8 +117,10 @@ def dismiss() -> None:
 def _as_given_rank(job: Job, config: Config, build: Callable[[Any], Any]) -> Outcome:
     config = _on_given_ranks(config)
     number = next(_numbers)
-    if int(os.environ["RANK"]) == 0:
+    if os.environ["RANK"] == "0":
         _store().set(_key(number), json.dumps(asdict(config)))
+    else:
+        _be_quiet()
     try:
         with _together(_store(), number, device_of(build(config.trainer))):
             return job(config)

@@ -20,11 +20,11 @@ SMALL = [
     "steps=[4]",
     "schedule_optimizer=[elbo_dp,discretization_gradient]",
     "solver=ancestral",
-    "evaluation.samples=300",  # blocks of 128: two for one rank and one for the other
+    "evaluation.samples=100",  # one block of 128, for one rank; the judge's 360 real images are three
     "evaluation.sample_steps={ancestral:[4]}",
     "evaluation.sample_seeds=[0]",
     "evaluation.variances=[optimal]",
-    "evaluation.sample_metrics=[kid]",
+    "evaluation.sample_metrics=[kid,precision_recall]",
     "pretrain.batch_size=15",  # eight images for one rank and seven for the other
 ]
 
@@ -93,7 +93,7 @@ def test_samples_and_their_judge_are_equal(one: Path, two: Path) -> None:
             assert path.read_bytes() == (two / name).read_bytes(), name
     mine, theirs = (read_results(next(folder.glob("report/*/results.csv"))) for folder in (one, two))
     kept = ~mine.metric.str.contains("seconds")
-    assert {"fid_digits", "kid_digits", "bits_per_dim"} <= {*mine.metric[kept]}
+    assert {"fid_digits", "kid_digits", "recall_digits", "bits_per_dim"} <= {*mine.metric[kept]}
     assert mine.metric.tolist() == theirs.metric.tolist()
     # Square roots of eigenvalues near 0 turn rounding into 1e-8.
     np.testing.assert_allclose(theirs.value[kept], mine.value[kept], rtol=1e-10, atol=1e-7)
