@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fewstep.cluster import follows, given_ranks
 from fewstep.config import Config
-from fewstep.errors import UserError
+from fewstep.errors import TRACEBACK, UserError
 from fewstep.schema import check, closest, unknown
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent
 # In a checkout conf/ stands at the top level; in a wheel it travels inside the package.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent.parent / "conf") if path.is_dir())
-TRACEBACK = "FEWSTEP_TRACEBACK"
 
 
 def shortened(name: str, longest: int = 120) -> str:

@@ -1,5 +1,6 @@
 """The one exception that a user is meant to read."""
 
+TRACEBACK = "FEWSTEP_TRACEBACK"  # the environment's variable that has it shown where an error comes from
 _MOST_CHARACTERS = 1000
 
 

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from fewstep.cluster import given_ranks
 from fewstep.config import Config
-from fewstep.errors import FailedElsewhere, UserError
+from fewstep.errors import TRACEBACK, FailedElsewhere, UserError
 from fewstep.modules.trainers import MakeTrainer, check_trainer, device_of
 
 # The others may wait for another job's work; that one has died is noticed by whoever has started it.
@@ -229,7 +230,9 @@ def _rank(
     log_settings: Mapping[str, Any],
 ) -> None:
     """What a process does that is a rank."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
     own = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "fewstep"}
     os.environ |= {name: str(value) for name, value in (own | place).items()}
@@ -245,6 +248,8 @@ def _rank(
     except UserError as error:
         if not isinstance(error, FailedElsewhere):
             store.compare_set(ERROR, "", str(error))
+            if os.environ.get(TRACEBACK):
+                traceback.print_exc()
         raise SystemExit(1) from error
     if number == 0:
         store.set(OUTCOME, json.dumps([told, None if reported is None else str(reported)]))
