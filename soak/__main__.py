@@ -11,11 +11,12 @@ from pathlib import Path
 from soak.disk import disk
 from soak.kill import kill
 from soak.mutate import mutations
+from soak.ranks import ranks
 from soak.sweep import sweep
 from soak.table import Part, table
 from soak.together import together
 
-PARTS = ("kill", "sweep", "disk", "together", "mutate")
+PARTS = ("kill", "ranks", "sweep", "disk", "together", "mutate")
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts; all of them if not given")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--sweep-kills", type=int, default=10, help="in sweeps, of every launcher")
+    parser.add_argument("--rank-kills", type=int, default=20)
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
     parser.add_argument("--workers", type=int, default=2, help="processes that read mutated files")
@@ -33,6 +35,7 @@ def main() -> None:
     todo: dict[str, Callable[[], list[Part]]] = {
         "kill": lambda: kill(root / "kill", given.kills, given.seed),
         "sweep": lambda: sweep(root / "sweep", given.sweep_kills, given.seed),
+        "ranks": lambda: ranks(root / "ranks", given.rank_kills, given.seed),
         "disk": lambda: disk(root / "disk", given.shorter),
         "together": lambda: together(root / "together"),
         "mutate": lambda: mutations(root / "mutate", given.mutations, given.workers),

@@ -127,6 +127,10 @@ class Attempt:
         self._reader.join(5)
         return self.process.returncode == -signal.SIGKILL
 
+    def ends_within(self, seconds: float) -> int | str:
+        """The exit code; a hang where there is none in so many seconds."""
+        return self._ended(seconds)
+
     def end(self) -> str | None:
         """Wait for the end; what went wrong, None where the command succeeded."""
         code = self._ended()
@@ -151,9 +155,9 @@ class Attempt:
         """Of stderr."""
         return self.lines[-1][1] if self.lines else ""
 
-    def _ended(self) -> int | str:
+    def _ended(self, longest: float = LONGEST) -> int | str:
         try:
-            self.process.wait(LONGEST)
+            self.process.wait(longest)
             self.lasted = time.monotonic() - self.began
         except subprocess.TimeoutExpired:
             self.process.kill()

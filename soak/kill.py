@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +32,9 @@ class Moment(NamedTuple):
         return f"{self.delay:.3f} s after mark {self.number} ({self.mark.stage})"
 
 
-def unbroken(outputs: Path) -> list[Mark]:
+def unbroken(outputs: Path, words: Sequence[str] = ()) -> list[Mark]:
     """Run once without interruption; all marks, the start of the process first."""
-    attempt = Attempt(outputs)
+    attempt = Attempt(outputs, words)
     wrong = attempt.end()
     if wrong is not None:
         raise AssertionError(f"the unbroken run {wrong}")

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import walk_tb
@@ -19,19 +20,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewstep.callbacks import (
-    TRACEBACK,
-    Outcome,
-    Overview,
-    Study,
-    Sweep,
-    schedule_optimizers,
-    threads_beside_others,
-)
+from fewstep.callbacks import Overview, Study, Sweep, schedule_optimizers, threads_beside_others
+from fewstep.cluster import follows, given_ranks
 from fewstep.config import Config
-from fewstep.errors import UserError
+from fewstep.errors import TRACEBACK, UserError
 from fewstep.schema import check, closest, unknown
-from fewstep.sweep import unfinished
+from fewstep.sweep import Outcome, unfinished
 
 __all__ = ["CONF", "Overview", "Study", "Sweep", "build", "explained", "main"]
 
@@ -75,7 +69,7 @@ def _compose(words: Sequence[str], job: Callable[[Config], object]) -> None:
         try:
             check(settings, Config)
             config = Config(**settings)
-            return _in_job(job, config)
+            return _in_job(job, replace(config, threads=config.threads or threads_beside_others()))
         except UserError as error:
             if Sweep.goes_on():
                 raise
@@ -104,26 +98,65 @@ def _compose_only(words: Sequence[str], job: Callable[[Config], object]) -> None
 
 
 def _in_job(job: Callable[[Config], object], config: Config) -> object:
-    import torch  # heavy imports only for a configuration that is sound
-
-    _quieten()
-    threads = config.threads or threads_beside_others()
-    if threads:
-        torch.set_num_threads(threads)
+    _prepare(config)
     return job(config)
 
 
+def _prepare(config: Config) -> None:
+    import torch  # heavy imports only for a configuration that is sound
+
+    _quieten()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
 def _pipeline(config: Config) -> Outcome:
-    from fewstep.pipeline import Pipeline
+    from fewstep import __main__ as roof  # by the name that other processes know, which is another under python -m
+    from fewstep.launch import launch
     from fewstep.stages.overview import write_overview
 
     reporting = build(config.report)
     if reporting.table is not None:
-        print(write_overview(Path(config.outputs), reporting, schedule_optimizers()))
-        return Outcome(None, None)
-    pipeline = Pipeline(config, build)
-    print(pipeline.run())
-    return Outcome(pipeline.reported, pipeline.returned)
+        outcome = Outcome(write_overview(Path(config.outputs), reporting, schedule_optimizers()), None, None)
+    else:
+        if given_ranks() > 1 and "joblib" in str(HydraConfig.get().launcher._target_):
+            raise UserError(
+                "hydra/launcher=joblib runs several jobs at once, but torchrun has started the ranks of one; "
+                "leave one of them out. Without torchrun, trainer.devices=N gives every job ranks of its own."
+            )
+        job_logging = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+        assert isinstance(job_logging, dict)
+        log_settings = {str(key): value for key, value in job_logging.items()}
+        outcome = launch(roof._run, config, roof.build, log_settings)
+    print(outcome.told)
+    return outcome
+
+
+def _run(config: Config) -> Outcome:
+    """The stages, in every rank of the job."""
+    from fewstep.pipeline import Pipeline
+    from fewstep.ranks import first_then_others
+
+    _prepare(config)
+    pipeline = first_then_others(lambda: Pipeline(config, build))
+    return Outcome(pipeline.run(), pipeline.reported, pipeline.returned)
+
+
+def _lead(words: Sequence[str]) -> None:
+    """Run the stages, as rank 0 of those that somebody else has started where there are any."""
+    try:
+        _compose(words, _pipeline)
+    finally:
+        if given_ranks() > 1:
+            from fewstep.launch import dismiss
+
+            dismiss()
+
+
+def _follow() -> None:
+    from fewstep.launch import follow
+
+    follow(_run, build)
 
 
 def _export(words: Sequence[str]) -> None:
@@ -178,8 +211,10 @@ def main() -> None:
     try:
         if words and words[0] in COMMANDS:
             COMMANDS[words[0]](words[1:])
+        elif follows():
+            _follow()
         else:
-            _compose(words, _pipeline)
+            _lead(words)
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning turns an interruption into an exit without a word.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -198,7 +233,7 @@ def _of_the_command_line(error: Exception) -> bool:
     """Whether the error is about how the configuration was put together, and not from the run itself."""
     if isinstance(error, HydraException | OmegaConfBaseException | UserError):
         return True
-    work = (_in_job.__code__, _export.__code__)
+    work = (_in_job.__code__, _follow.__code__, _export.__code__)
     return all(frame.f_code not in work for frame, _ in walk_tb(error.__traceback__))
 
 

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -17,19 +17,10 @@ from hydra.experimental.callback import Callback
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from fewstep.errors import UserError
-from fewstep.sweep import JobRecord, SweepRecords, unfinished
-
-TRACEBACK = "FEWSTEP_TRACEBACK"
+from fewstep.errors import TRACEBACK, UserError
+from fewstep.sweep import JobRecord, Outcome, SweepRecords, unfinished
 
 log = logging.getLogger(__name__)
-
-
-class Outcome(NamedTuple):
-    """What a job leaves: the folder of its report, and the number that a sweeper such as optuna asks for."""
-
-    report: Path | None
-    returned: float | None
 
 
 def threads_beside_others() -> int | None:

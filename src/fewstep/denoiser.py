@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fewstep.errors import UserError
 from fewstep.process import Process, over_images
+from fewstep.ranks import summed
 
 _COUNTING = threading.Lock()
 
@@ -273,6 +274,15 @@ def _require_finite(parameterisation: Parameterisation, process: Process) -> Non
             f"The {parameterisation.name} parameterisation divides by α, which is 0 at the end of {process!r}; v "
             "and x0 are defined there."
         )
+
+
+@contextmanager
+def counted_on_all_ranks(denoiser: Denoiser) -> Iterator[None]:
+    """What a denoiser counts while the block lasts are the calls of all ranks together, on every rank."""
+    calls, evaluations = denoiser.calls, denoiser.evaluations
+    yield
+    denoiser.calls = calls + summed(denoiser.calls - calls)
+    denoiser.evaluations = evaluations + summed(denoiser.evaluations - evaluations)
 
 
 @contextmanager

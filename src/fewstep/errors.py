@@ -1,5 +1,6 @@
 """The one exception that a user is meant to read."""
 
+TRACEBACK = "FEWSTEP_TRACEBACK"  # the environment's variable that has it shown where an error comes from
 _MOST_CHARACTERS = 1000
 
 
@@ -16,3 +17,7 @@ class UserError(ValueError):
             half = (_MOST_CHARACTERS - 3) // 2
             line = f"{line[:half]} … {line[-half:]}"
         super().__init__(line)
+
+
+class FailedElsewhere(UserError):
+    """What failed on another rank, which tells it."""

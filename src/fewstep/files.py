@@ -6,13 +6,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from fewstep.ranks import rank
+
 
 def write_atomically(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never half of it.
 
     `content` is text, bytes, or a function that writes the file whose path it is given (for libraries that
-    insist on opening files themselves).
+    insist on opening files themselves). Of several ranks rank 0 alone writes; its run ends before others read.
     """
+    if rank() > 0:
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)

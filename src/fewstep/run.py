@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import re
 import tempfile
 import time
@@ -26,6 +25,7 @@ from fewstep.provenance import (
     shown,
     versions,
 )
+from fewstep.ranks import of_first
 from fewstep.record import COMPLETE, STARTED, read_record, read_started, write_record, write_started
 
 __all__ = ["NOT_OUTPUTS", "Run", "check_output", "fingerprint", "read_record"]
@@ -40,13 +40,7 @@ _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
 
 
 _DEEPEST_OUTPUT = 3  # folders between an output and its run's
-_LONGEST_WAIT = 300.0  # seconds between the end of a stage on the first device and on the last
 _BETWEEN_TRIES = 0.25  # seconds; the jobs of a sweep that wait for one run all ask its file system
-
-
-def _follows() -> bool:
-    """Whether this is a process of rank > 0, started by torchrun or by Lightning: rank 0 alone keeps the books."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0
 
 
 class Run:
@@ -55,7 +49,8 @@ class Run:
     `config` is the plain configuration that decides the run's numbers, `inputs` the files that it reads.
     Inside the block `complete` says that there is nothing left to do, `resumed` that an earlier attempt with
     the same configuration and inputs was cut short; leaving the block without `finish` leaves the run
-    incomplete. A second process that enters the same folder waits, then finds the run complete.
+    incomplete. A second process that enters the same folder waits, then finds the run complete. Of several ranks
+    rank 0 keeps the books; the others wait for it as they enter and as they finish, and see what it sees.
 
     Raises:
         UserError: on entry, if the folder holds anything but this very run, an input is missing, has changed or
@@ -75,18 +70,20 @@ class Run:
         self._entered = 0.0
 
     def __enter__(self) -> "Run":
+        self.complete, self.resumed = of_first(self._enter)
+        return self
+
+    def _enter(self) -> tuple[bool, bool]:
+        """Claim the folder; whether the run is complete, and whether it was begun."""
         self._hashed_inputs = hash_inputs(self.inputs)
         for name, entry in self._hashed_inputs.items():
             _check_origin(name, self.inputs[name], entry["sha256"])
-        if _follows():
-            self.complete = (self.folder / COMPLETE).exists()
-            return self
         try:
             self._claim()
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(f"The folder {self.folder} cannot hold a run ({reason}).") from error
-        return self
+        return self.complete, self.resumed
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -120,9 +117,10 @@ class Run:
         run's readers need, JSON-able. Outputs are all files in the folder except hidden ones and those in
         `NOT_OUTPUTS`. Wall seconds include attempts that an exception ended, but not those that were killed.
         """
-        if _follows():
-            self._await_record()
-            return
+        of_first(lambda: self._finish(network_calls, device, seed, facts))
+        self.complete = True
+
+    def _finish(self, network_calls: int, device: str, seed: int | None, facts: Mapping[str, Any]) -> None:
         if self.complete or not self._lock.is_locked:
             raise RuntimeError("finish() is for a run that has been entered and is not complete")
         outputs = {path.relative_to(self.folder).as_posix(): sha256(path) for path in self._outputs()}
@@ -136,16 +134,6 @@ class Run:
             "outputs": outputs,
         }
         write_record(self.folder, record)
-        self.complete = True
-
-    def _await_record(self) -> None:
-        """Wait until the leading process has marked the run complete."""
-        deadline = time.monotonic() + _LONGEST_WAIT
-        while not (self.folder / COMPLETE).exists():
-            if time.monotonic() > deadline:
-                raise UserError(f"The leading process did not complete the run in {self.folder}.")
-            time.sleep(0.05)
-        self.complete = True
 
     def record(self) -> dict[str, Any]:
         """What `run.json` holds; raises `UserError` as `read_record` does."""

@@ -34,7 +34,7 @@ from fewstep.judging.cost import Spent
 from fewstep.judging.settings import Evaluation, Judge
 from fewstep.losses.base import require_fraction
 from fewstep.modules.loggers import Logging
-from fewstep.modules.trainers import arithmetic_of, check_trainer, with_half_networks
+from fewstep.modules.trainers import arithmetic_of, check_trainer, with_half_networks, with_whole_networks
 from fewstep.results import Result
 from fewstep.run import fingerprint, read_record
 from fewstep.schedule import Schedule
@@ -54,6 +54,7 @@ class Shared:
         build: instantiates a node of it.
 
     Attributes:
+        training: makes the trainers of training.
         spent: the finished runs behind everything made so far, for the cost table.
     """
 
@@ -65,7 +66,7 @@ class Shared:
         self.statistics: StatisticsSettings = build(config.statistics)
         self.evaluation: Evaluation = build(config.evaluation)
         self.features: FeatureExtractor = build(config.features)
-        self.trainer: Callable[..., pl.Trainer] = with_half_networks(build(config.trainer))
+        self.training: Callable[..., pl.Trainer] = with_half_networks(build(config.trainer))
         self.logging: Logging = build(config.logger)
         self.process_name = str(config.process["_target_"]).rpartition(".")[2]
         self.spent: list[Spent] = []
@@ -87,7 +88,7 @@ class Shared:
             require_fraction(prediction, self.pretraining.loss.name)
         if prediction.fraction is None and "learned" in (self.config.variance, *self.evaluation.variances):
             raise no_variance_head()
-        check_trainer(self.trainer)
+        check_trainer(self.training)
 
     def folder(self, stage: str, label: str, config: Mapping[str, Any]) -> Path:
         """Where a run lies: named by the user, or by what it is of and the fingerprint of its configuration."""
@@ -96,6 +97,11 @@ class Shared:
         else:
             parts = [label, f"seed{self.config.seed}", fingerprint(config)]
         return self.root / stage / "-".join(part for part in parts if part)
+
+    @cached_property
+    def trainer(self) -> Callable[..., pl.Trainer]:
+        """What makes the trainers of all work but training."""
+        return with_whole_networks(self.training)
 
     @property
     def arithmetic(self) -> dict[str, Any]:
@@ -138,7 +144,7 @@ class Shared:
             return self.build(c.model)
 
         settings, files = self.pretraining, checkpoint_files(c.model)
-        pretrain(folder, config, make, self.dataset, settings, self.trainer, self.logging, c.seed, files)
+        pretrain(folder, config, make, self.dataset, settings, self.training, self.logging, c.seed, files)
 
     @cached_property
     def purpose(self) -> Purpose:

@@ -10,10 +10,25 @@ import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fewstep.files import write_atomically
 
 _MOST_NAMED = 4  # jobs that failed for one reason
+
+
+class Outcome(NamedTuple):
+    """What a job leaves.
+
+    Attributes:
+        told: to the user.
+        report: the folder of its report, if it wrote one.
+        returned: the number that a sweeper such as optuna asks for, if it asks.
+    """
+
+    told: str
+    report: Path | None
+    returned: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from fewstep.__main__ import CONF, build
@@ -50,6 +51,9 @@ def test_every_file_composes_and_builds(
     config = composed(choice, *suited, *unjudged, f"outputs={tmp_path}")
     if NOWHERE in str(config):  # it needs files, and says so before anything is done
         with pytest.raises(UserError, match=NOWHERE):
+            Pipeline(config, build)
+    elif choice == "trainer=fsdp" and not torch.cuda.is_available():
+        with pytest.raises(UserError, match="over GPUs"):
             Pipeline(config, build)
     else:
         Pipeline(config, build)

@@ -37,7 +37,7 @@ batches = TrainingBatches(images, SecondMomentTimes(process, memory=2), 5, seed=
 validation = ValidationError(images[:2], process.grid[1:], 0, loss)
 module = TrainingModule(
     Denoiser(Heads(), process, "edm"), batches, validation, None,
-    learning_rate=1e-5, warmup=0, iterations=8, ema_decay=0.5, loss=loss,
+    learning_rate=1e-2, warmup=0, iterations=8, ema_decay=0.5, loss=loss,
 )
 trainer = pl.Trainer(
     accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_steps=8, max_epochs=-1,
@@ -66,5 +66,5 @@ def test_every_device_learns_from_all_losses(tmp_path: Path, monkeypatch: pytest
     assert first["seen"] == one["seen"]
     assert min(one["seen"]) >= 2
     for mine, theirs in zip(first["losses"], one["losses"], strict=True):
-        # The gradients of unequal parts differ a little from the whole batch's, and the learning rate is small.
-        assert mine == pytest.approx(theirs, rel=1e-3)
+        # Gradients of unequal parts count by their sizes, so that their mean is the whole batch's.
+        assert mine == pytest.approx(theirs, rel=1e-5)

@@ -172,7 +172,7 @@ def test_a_local_minimum_is_named(
 ) -> None:
     denoiser, statistics = gaussian
     near_the_worse = Schedule.on_grid([0, 230, T], PROCESS)
-    monkeypatch.setattr("fewstep.search.gradient.rule_schedules", lambda *_: {"even": near_the_worse})
+    monkeypatch.setattr("fewstep.search.descents.rule_schedules", lambda *_: {"even": near_the_worse})
     with caplog.at_level(logging.WARNING):
         found = Gradient(starts=["even"])(TwoValleys(), statistics, denoiser, [2])[2].provenance["found"]
     assert found["continuous"]["times"][1] == pytest.approx(0.2, abs=0.01)

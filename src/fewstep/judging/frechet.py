@@ -16,6 +16,7 @@ from fewstep.metrics.kept_features import KeptFeatures
 from fewstep.modules.features import RealFeatures
 from fewstep.modules.sampling import SamplingModule
 from fewstep.modules.sharing import update_metrics
+from fewstep.ranks import of_first
 from fewstep.results import Result
 from fewstep.schedule import Schedule
 
@@ -54,7 +55,7 @@ def sample_rows(
     update_metrics(judge.trainer(description), module, module.blocks)
     of = dict(labels) | {
         "steps": schedule.steps,
-        "nfe": module.nfe,
+        "nfe": of_first(lambda: module.nfe),
         "solver": solver,
         "variance": judge.solvers[solver].variance,
         "sample_seed": seed,

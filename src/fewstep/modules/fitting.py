@@ -12,9 +12,11 @@ from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 from fewstep.calls import AT_MOST, EXACTLY, Calls
 from fewstep.errors import UserError
 from fewstep.modules.checkpoints import AtomicCheckpoints
+from fewstep.modules.fsdp import WholeAverage, with_sharded_networks
 from fewstep.modules.loggers import Logging
 from fewstep.modules.progress import Progress
 from fewstep.modules.training import TrainingModule
+from fewstep.ranks import of_first, require_at_least_one_each
 
 CHECKPOINTS = "checkpoints"  # inside a run's folder; not one of its outputs
 
@@ -94,7 +96,9 @@ def fit(
     Returns:
         The checkpoint of the best validation (None where `patience` is), and the trainer.
     """
-    callbacks: list[Callback] = [Progress(folder.parent.name)]
+    require_at_least_one_each(module.batches.batch_size, "batch_size")
+    average = WholeAverage(module)
+    callbacks: list[Callback] = [Progress(folder.parent.name), average]
     best = None
     if patience is not None:
         best = ModelCheckpoint(
@@ -107,7 +111,7 @@ def fit(
             folder / CHECKPOINTS, filename="last", save_on_train_epoch_end=False, enable_version_counter=False
         )
     )
-    made = trainer(
+    made = with_sharded_networks(trainer, module)(
         default_root_dir=folder,
         logger=logging.start(folder, folder.parent.name),
         callbacks=callbacks,
@@ -122,7 +126,8 @@ def fit(
     resume = folder / CHECKPOINTS / "last.ckpt"
     # The checkpoint is this program's own, and holds a callback's state besides tensors.
     try:
-        made.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=False)
+        made.fit(module, ckpt_path=resume if of_first(resume.exists) else None, weights_only=False)
     finally:
         logging.finish()
+    average.restore()
     return (Path(best.best_model_path) if best is not None and best.best_model_path else None), made

@@ -34,7 +34,7 @@ class SamplingModule(pl.LightningModule):
         fine_images: [n, C, H, W], what many steps make of the first n ≤ n_images noises; None for no comparison.
 
     Attributes:
-        nfe: network calls per image, counted.
+        nfe: network calls per image, counted; by rank 0, which always has a row.
         compared: the distances to `fine_images`; None without them.
     """
 
@@ -57,6 +57,7 @@ class SamplingModule(pl.LightningModule):
         self.fine_images = fine_images
         self.compared = None if fine_images is None else FineStepDistance(len(fine_images))
         self.denoiser, self.extractor = denoiser, extractor
+        self.nfe = 0
         self.metrics: Sequence[Metric] = nn.ModuleList(metrics)  # type: ignore[assignment]
         self.solver, self.schedule = solver, schedule
         self.n_images, self.batch_size, self.seed, self.shape, self.levels = (

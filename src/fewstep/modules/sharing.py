@@ -1,13 +1,16 @@
 """How rows of work are shared out over devices: every row exactly once, results back in order."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
-from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torchmetrics import Metric
+
+from fewstep.denoiser import Denoiser, counted_on_all_ranks
+from fewstep.ranks import rank, world
 
 
 class Shard(Sampler[int]):
@@ -37,7 +40,8 @@ def row_loader(n: int) -> DataLoader[int]:
 def predict_rows(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> list[Any]:
     """`module.predict_step(row)` for rows 0 … n − 1 on the trainer's devices, in order, on every rank."""
     module.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer rows than devices
-    mine = trainer.predict(module, row_loader(n), return_predictions=True) or []
+    with _counted(module):
+        mine = trainer.predict(module, row_loader(n), return_predictions=True) or []
     if world() == 1:
         return list(mine)
     shards: list[list[Any]] = [[] for _ in range(world())]
@@ -51,27 +55,18 @@ def update_metrics(trainer: pl.Trainer, module: pl.LightningModule, n: int) -> N
     Lightning takes a module back to the CPU, where some backends cannot add up what the devices hold.
     """
     module.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer rows than devices
-    trainer.test(module, row_loader(n), verbose=False)
+    with _counted(module):
+        trainer.test(module, row_loader(n), verbose=False)
     for part in module.modules():
         if isinstance(part, Metric):
             part.to(trainer.strategy.root_device)
 
 
-def gathered(mine: Tensor, n: int) -> Tensor:
-    """[n], the rows of all ranks in order, on every rank; `mine` are the rows rank, rank + world, …, finite."""
-    if world() == 1:
-        return mine
-    rows = mine.new_zeros(n)
-    rows[rank() :: world()] = mine
-    torch.distributed.all_reduce(rows)  # every row is zero on all ranks but one, so the sum is exact
-    return rows
-
-
-def rank() -> int:
-    """This process's number among the devices; 0 where there is one."""
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def world() -> int:
-    """The number of devices."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+@contextmanager
+def _counted(module: pl.LightningModule) -> Iterator[None]:
+    """A module's denoisers count the calls of all devices."""
+    with ExitStack() as stack:
+        for part in module.modules():
+            if isinstance(part, Denoiser):
+                stack.enter_context(counted_on_all_ranks(part))
+        yield

@@ -7,16 +7,19 @@ torch's default type for all threads. `HalfNetwork` turns the network alone.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.plugins.precision import HalfPrecision, Precision
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import nn
 
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
+from fewstep.ranks import world
 
 MakeTrainer = Callable[..., pl.Trainer]
 FLOAT32 = "32-true"
@@ -68,9 +71,43 @@ def with_half_networks(trainer: MakeTrainer) -> MakeTrainer:
     return make
 
 
-def check_trainer(trainer: MakeTrainer) -> None:
-    """Raise a UserError unless Lightning takes the settings behind `trainer`."""
+def check_trainer(trainer: MakeTrainer) -> pl.Trainer:
+    """A trainer that `trainer` makes.
+
+    Raises:
+        UserError: Lightning does not take the settings behind it.
+    """
     try:
-        trainer(logger=False, enable_checkpointing=False)
+        return trainer(logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-        raise UserError(f"The settings under trainer cannot be used: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        if reason.startswith("The strategy `fsdp` requires a GPU"):
+            raise UserError(
+                "The strategy fsdp shares networks out over GPUs, and this run is on another accelerator; take "
+                "trainer=ddp, or a machine with GPUs."
+            ) from None
+        raise UserError(f"The settings under trainer cannot be used: {reason}") from None
+
+
+def device_of(trainer: MakeTrainer) -> torch.device:
+    """This rank's device."""
+    return check_trainer(trainer).strategy.root_device
+
+
+def on_one_device(trainer: MakeTrainer) -> MakeTrainer:
+    """What makes trainers for this rank's device alone, for work that rank 0 does while the others wait."""
+    if world() == 1:
+        return trainer
+    device = device_of(trainer)
+    devices = [device.index] if device.type == "cuda" else 1
+    return partial(trainer, strategy="auto", devices=devices, num_nodes=1)
+
+
+def with_whole_networks(trainer: MakeTrainer) -> MakeTrainer:
+    """What makes the same trainers, but in place of FSDP's with the whole network on every device.
+
+    FSDP is for training: it asks every rank for as many calls, and ranks that measure share them out unevenly.
+    """
+    if not isinstance(check_trainer(trainer).strategy, FSDPStrategy):
+        return trainer
+    return partial(trainer, strategy="ddp")

@@ -17,8 +17,8 @@ from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.losses.base import Loss
 from fewstep.losses.simple import SimpleLoss
-from fewstep.modules.sharing import gathered, rank, world
 from fewstep.noise import InitialNoise
+from fewstep.ranks import gathered, rank, world
 from fewstep.time_distribution import TimeDistribution
 
 # x_0 [B, C, H, W], quantiles of times float64 [B], noise [B, C, H, W] and, for a class-conditional model, labels
@@ -224,15 +224,17 @@ class TrainingModule(pl.LightningModule):
         drawn = self.times.draw(quantiles)
         denoiser = self.denoiser.given(*label)
         per_image = self.loss(denoiser, x0, drawn.s, drawn.t, noise, len(self.times.nodes) - 1)
-        loss = (drawn.weight.to(per_image.dtype) * per_image).mean()
+        n = self.batches.batch_size
+        # Gradients are averaged over devices, whose parts of a batch may differ in size by one.
+        share = len(x0) * world() / n
+        loss = share * (drawn.weight.to(per_image.dtype) * per_image).mean()
         if not torch.isfinite(loss):
             raise UserError(
                 f"The training loss is {loss.item()} at iteration {self.global_step}; the last good checkpoint is "
                 "kept. Lower the learning rate."
             )
-        n = self.batches.batch_size
         self.times.observe(gathered(drawn.index, n), gathered(per_image.detach(), n))
-        self.log("train/loss", loss, prog_bar=True, on_step=True)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, sync_dist=world() > 1)
         return loss
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
@@ -260,7 +262,8 @@ class TrainingModule(pl.LightningModule):
 
     def _error(self, validation: ValidationError) -> float:
         # Checkpoints are written after a validation, so that every one of them is good.
-        return validation.mean(self.averaged_denoiser.eval(), self.device, self.global_step)
+        device = self.trainer.strategy.root_device
+        return validation.mean(self.averaged_denoiser.eval(), device, self.global_step)
 
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
         """Adam with warm-up and a cosine decay over the last half, on what asks for a gradient."""

@@ -11,6 +11,7 @@ from fewstep.artefacts.statistics import own_settings, split_of
 from fewstep.decoders import DECODERS, no_table
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
+from fewstep.modules.trainers import device_of
 from fewstep.objectives.base import Objective
 from fewstep.objectives.elbo import ElboObjective
 from fewstep.search.base import Search
@@ -181,5 +182,7 @@ class Searches:
         labels: Mapping[str, Any],
     ) -> None:
         """Find schedules and write them into a folder."""
-        seed = self.config.seed
-        search(folder, config, name, provenance, objective, find, statistics, weights, steps, seed, labels)
+        search(
+            *(folder, config, name, provenance, objective, find, statistics, weights, steps),
+            *(self.config.seed, labels, device_of(self.shared.trainer)),
+        )

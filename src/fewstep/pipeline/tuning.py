@@ -273,7 +273,7 @@ class Tunings:
             lambda: {kind: load_statistics(kind)(path) for kind, path in statistics().items()},
             weights,
             shared.dataset,
-            shared.trainer,
+            shared.training,
             shared.logging,
             self.config.seed,
             labels,

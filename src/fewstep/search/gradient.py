@@ -6,38 +6,26 @@ lies above dp's optimum. Learning times by gradient is reported unstable (Align 
 the starts, the warm-up, and the check of the network between its timesteps.
 """
 
-import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from tqdm.auto import tqdm
-
 from fewstep.calls import Calls
-from fewstep.cores import spread
 from fewstep.data.base import data_std
-from fewstep.denoiser import Denoiser
+from fewstep.denoiser import Denoiser, counted_on_all_ranks
 from fewstep.errors import UserError
 from fewstep.noise import check_seed
 from fewstep.objectives.base import Objective, Statistics
 from fewstep.process import Process
 from fewstep.schedule import Schedule
 from fewstep.search.base import check_steps
-from fewstep.search.between_timesteps import between_timesteps, most_calls
-from fewstep.search.descent import Descended, Descent
-from fewstep.search.free_gaps import FreeGaps, log_snr_ends
-from fewstep.search.optimality_gap import OptimalityGap
+from fewstep.search.between_timesteps import most_calls
+from fewstep.search.descent import Descent
+from fewstep.search.descents import NAME, Descents
+from fewstep.search.free_gaps import log_snr_ends
 from fewstep.search.sampled_loss import SampledLoss, frozen
-from fewstep.search.starts import DP, STARTS, optimal_schedules, rule_schedules
+from fewstep.search.starts import STARTS
 from fewstep.statistics.samples import KIND as SAMPLES
 from fewstep.statistics.validation_samples import KIND as VALIDATION_SAMPLES
-
-log = logging.getLogger(__name__)
-
-DELAY = 3.0  # seconds before a bar appears
 
 
 class Gradient:
@@ -60,7 +48,7 @@ class Gradient:
         UserError: a setting that is none of these.
     """
 
-    name = "gradient"
+    name = NAME
     needs_objective = True
     needs: Sequence[str] = (SAMPLES, VALIDATION_SAMPLES)
 
@@ -126,8 +114,13 @@ class Gradient:
         assert objective is not None
         check_steps(steps, denoiser.process)
         loss = SampledLoss(objective, denoiser, statistics, self.batch_size, self.seed)
-        with frozen(denoiser):
-            return _Search(self, loss).schedules(steps)
+        with frozen(denoiser), counted_on_all_ranks(denoiser):
+            return self._descents(loss).schedules(steps)
+
+    def _descents(self, loss: SampledLoss) -> Descents:
+        levels = loss.samples.levels if self.levels is None else self.levels
+        std = data_std(loss.samples.x0) if self.data_std is None else self.data_std
+        return Descents(loss, self.descent, self.starts, self.descents, levels, std)
 
     def network_calls(
         self, objective: Objective | None, process: Process, images: Mapping[str, int], steps: Sequence[int]
@@ -143,155 +136,6 @@ class Gradient:
             for _ in self.starts[: self.descents]:
                 calls += self.descent.most_calls(per_image, batch, validation) + Calls(per_image * validation)
         return calls
-
-
-@dataclass(frozen=True)
-class _Start:
-    """A start of K steps as logits, and what it scores."""
-
-    name: str
-    K: int
-    logits: Tensor
-    score: float
-
-
-class _Search:
-    """One search: its settings and the loss that it lowers."""
-
-    def __init__(self, settings: Gradient, loss: SampledLoss) -> None:
-        self.settings, self.loss = settings, loss
-        self.objective, self.denoiser = loss.objective, loss.denoiser
-        self.process: Process = loss.denoiser.process
-        self.levels = loss.samples.levels if settings.levels is None else settings.levels
-        self.data_std = data_std(loss.samples.x0) if settings.data_std is None else settings.data_std
-
-    def schedules(self, steps: Sequence[int]) -> dict[int, Schedule]:
-        """K → the snapped schedule; of one step, or of T, there is no other."""
-        free = [K for K in steps if 1 < K < self.process.T]
-        between = self._between_timesteps() if free else {}
-        best = optimal_schedules(self.objective, self.loss.statistics, self.denoiser, free) if free else {}
-        starts = {K: self._starts(K, best.get(K)) for K in free}
-        chosen = [start for K in free for start in self._chosen(starts[K])]
-        descended = [*zip(chosen, self._descend(chosen), strict=True)]
-        found: dict[int, Schedule] = {}
-        for K in steps:
-            if K in free:
-                ends = {start.name: end for start, end in descended if start.K == K}
-                scores = {start.name: start.score for start in starts[K]}
-                found[K] = self._best(K, ends, best.get(K), {"starts": scores, "between_timesteps": between})
-            else:
-                path = [0, self.process.T] if K == 1 else range(K + 1)
-                found[K] = self._schedule(path, {"only_schedule": True})
-        return found
-
-    def _between_timesteps(self) -> dict[str, Any]:
-        """What the check of the network between its timesteps found."""
-        found = between_timesteps(self.denoiser, self.loss.minibatch(0), self.levels)
-        if found.wild:
-            log.warning(
-                "The network is wild between the timesteps that it was trained on: at the times %s the slope of "
-                "its error is not the grid's own, so that times found by gradient may be off; prefer the search "
-                "dp.",
-                ", ".join(f"{time:.4f}" for time in found.wild),
-            )
-        return found.facts
-
-    def _starts(self, K: int, best: Schedule | None) -> list[_Start]:
-        """Every start with a finite score."""
-        schedules = rule_schedules(self.settings.starts, self.denoiser, K, self.levels, self.data_std)
-        if best is not None and DP in self.settings.starts:
-            schedules[DP] = best
-        gaps = self._gaps(K)
-        projected = {name: gaps.logits(schedule.times) for name, schedule in schedules.items()}
-        starts = [_Start(name, K, logits, self._rank(gaps, logits)) for name, logits in projected.items()]
-        starts = [start for start in starts if math.isfinite(start.score)]
-        if not starts:
-            raise UserError(
-                f"The gradient search has no start of {K} steps with a finite score among "
-                f"{', '.join(self.settings.starts)}; give another, or other steps."
-            )
-        return starts
-
-    def _rank(self, gaps: FreeGaps, logits: Tensor) -> float:
-        """The value of the snapped start on the table, or its loss on the first minibatch where there is none."""
-        times = gaps.times(logits)
-        if self.objective.additive:
-            snapped = Schedule.on_grid(gaps.snapped(times), self.process)
-            return self.objective.value(self.loss.statistics, snapped, self.denoiser)
-        with torch.no_grad():
-            return self.loss.of_iteration(times, 0).item()
-
-    def _chosen(self, starts: Sequence[_Start]) -> list[_Start]:
-        """Those that rank best, no two alike."""
-        chosen: list[_Start] = []
-        for start in sorted(starts, key=lambda start: start.score):
-            alike = any(torch.allclose(start.logits, other.logits, atol=1e-3) for other in chosen)
-            if len(chosen) < self.settings.descents and not alike:
-                chosen.append(start)
-        return chosen
-
-    def _descend(self, starts: Sequence[_Start]) -> list[Descended]:
-        """Where each start comes to; on a CPU each has a core of its own."""
-        total = len(starts) * self.settings.descent.iterations
-        with tqdm(desc="gradient search", total=total, unit="iteration", delay=DELAY) as bar:
-
-            def descend(start: _Start) -> Descended:
-                gaps = self._gaps(start.K)
-                return self.settings.descent(
-                    start.logits,
-                    lambda logits, iteration: self.loss.of_iteration(gaps.times(logits), iteration),
-                    lambda logits: self.loss.of_validation(gaps.times(logits)),
-                    bar.update,
-                )
-
-            on_cpu = self.loss.samples.x0.device.type == "cpu"
-            return spread(descend, starts) if on_cpu else [descend(start) for start in starts]
-
-    def _best(
-        self, K: int, ends: Mapping[str, Descended], best: Schedule | None, facts: Mapping[str, Any]
-    ) -> Schedule:
-        """The end of a descent that is best once it lies on the grid, with what was found out about it."""
-        gaps = self._gaps(K)
-        times = {name: gaps.times(end.point) for name, end in ends.items()}
-        paths = {name: gaps.snapped(times[name]) for name in ends}
-        on_grid = {name: self.loss.of_validation_images(self.process.grid[path]) for name, path in paths.items()}
-        name = min(on_grid, key=lambda name: on_grid[name].mean().item())
-        path, losses = paths[name], on_grid[name]
-        found = {
-            **facts,
-            "descents": {name: {"score": end.score, "iterations": end.iterations} for name, end in ends.items()},
-            "start": name,
-            "continuous": {"times": times[name].tolist(), "score": ends[name].score},
-            "snapped": {"score": losses.mean().item()},
-        }
-        return self._schedule(path, found | self._against_optimum(K, losses, best))
-
-    def _against_optimum(self, K: int, losses: Tensor, best: Schedule | None) -> dict[str, Any]:
-        """How the losses of the validation images compare with those under dp's schedule."""
-        if best is None:
-            return {"no_optimum": "The objective is no sum over steps, or dp has no path on these statistics."}
-        if self.objective.linearised:
-            return {"no_optimum": "dp's schedule is the best of linearised objectives, not of this one."}
-        of_best = self.loss.of_validation_images(best.times)
-        gap = OptimalityGap.of(losses, of_best)
-        if gap.local_minimum:
-            log.warning(
-                "The gradient search ended in a local minimum for %d steps: its schedule costs %.1f ± %.1f %% "
-                "more than dp's.",
-                *(K, 100 * gap.value, 100 * gap.standard_error),
-            )
-        return {
-            "dp": {"score": of_best.mean().item()},
-            "optimality_gap": {**asdict(gap), "split": self.loss.validation.split},
-            "local_minimum": gap.local_minimum,
-        }
-
-    def _schedule(self, path: Sequence[int], found: Mapping[str, Any]) -> Schedule:
-        provenance = {"search": self.settings.name, "objective": self.objective.name, "found": found}
-        return Schedule.on_grid(path, self.process, provenance)
-
-    def _gaps(self, K: int) -> FreeGaps:
-        return FreeGaps(self.process, self.levels, self.data_std, K)
 
 
 def _refused(setting: str, value: Any, allowed: str) -> UserError:

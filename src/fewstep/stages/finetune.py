@@ -171,12 +171,13 @@ def finetune(
         classes = checked_labels(dataset, "train", denoiser.num_classes)
         batches = TrainingBatches(checked_images(dataset, "train"), times, settings.batch_size, seed, classes)
         module = _module(denoiser, batches, series, settings)
+        n_trained = trained_parameters(module.denoiser)
         best, made = _fit(module, settings, trainer, folder, logging)
         outcome = _outcome(module, best, series, settings.trainable, weights, made.strategy.root_device)
         _save(folder, outcome, weights)
         counts = {
             "parameters": n_parameters,
-            "trained_parameters": trained_parameters(module.denoiser),
+            "trained_parameters": n_trained,
             "best_iteration": outcome.iteration,
             "last_iteration": made.global_step,
         }

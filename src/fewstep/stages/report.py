@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewstep.files import write_atomically
+from fewstep.ranks import of_first
 from fewstep.report.page import write_report
 from fewstep.report.rows import read_rows
 from fewstep.results import Result, read_results, write_results
@@ -39,21 +40,25 @@ def report(folder: Path, config: Mapping[str, Any], sources: Sources, title: str
     inputs = {f"results {number}": path for number, path in enumerate(sources.results)}
     with Run(folder, config, inputs) as run:
         if not run.complete:
-            samples = [path for rows in sources.samples.values() for path in rows.values()]
-            for path in (*sources.schedules, *samples):
-                check_output(path)
-            for path in sources.schedules:
-                write_atomically(folder / "schedules" / path.name, path.read_bytes())
-            measured = [row for path in sources.results for row in read_rows(read_results(path))]
-            write_results(folder / "results.csv", [*measured, *sources.costs])
-            pictures = {}
-            for number, (caption, rows) in enumerate(sources.samples.items(), start=1):
-                path = folder / f"samples_{number}.png"
-                draw_samples(path, rows)
-                pictures[caption] = path
-            write_atomically(folder / "terminal.txt", write_report(folder, title, pictures))
+            of_first(lambda: _write(folder, sources, title))
             run.finish(network_calls=0, device="cpu", seed=None)
     return (folder / "terminal.txt").read_text(encoding="utf-8")
+
+
+def _write(folder: Path, sources: Sources, title: str) -> None:
+    samples = [path for rows in sources.samples.values() for path in rows.values()]
+    for path in (*sources.schedules, *samples):
+        check_output(path)
+    for path in sources.schedules:
+        write_atomically(folder / "schedules" / path.name, path.read_bytes())
+    measured = [row for path in sources.results for row in read_rows(read_results(path))]
+    write_results(folder / "results.csv", [*measured, *sources.costs])
+    pictures = {}
+    for number, (caption, rows) in enumerate(sources.samples.items(), start=1):
+        path = folder / f"samples_{number}.png"
+        draw_samples(path, rows)
+        pictures[caption] = path
+    write_atomically(folder / "terminal.txt", write_report(folder, title, pictures))
 
 
 def draw_samples(path: Path, rows: Mapping[str, Path]) -> None:

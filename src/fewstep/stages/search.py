@@ -5,12 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from fewstep.objectives.base import Objective
 from fewstep.results import Result, write_results
 from fewstep.run import Run
 from fewstep.schedule import Schedule
 from fewstep.search.base import Search, check_steps
 from fewstep.weights import MODEL, WEIGHTS, load_model
+
+CPU = torch.device("cpu")
 
 
 def schedule_file(folder: Path, schedule_optimizer: str, K: int) -> Path:
@@ -38,6 +42,7 @@ def search(
     steps: Sequence[int],
     seed: int,
     labels: Mapping[str, Any] = MappingProxyType({}),
+    device: torch.device = CPU,
 ) -> None:
     """Write a schedule file for every K in `steps`, and what the search measured into `results.csv`, if anything.
 
@@ -53,12 +58,13 @@ def search(
         steps: the K's.
         seed: recorded.
         labels: what the rows of results are of, besides `schedule_optimizer` and `steps`.
+        device: where the network runs.
     """
     files = {kind: path for kind, (path, _) in statistics.items()}
     with Run(folder, config, {"weights": weights / WEIGHTS, "model": weights / MODEL, **files}) as run:
         if run.complete:
             return
-        denoiser = load_model(weights)
+        denoiser = load_model(weights).to(device)
         check_steps(steps, denoiser.process)
         loaded = {kind: load(path) for kind, (path, load) in statistics.items()}
         rows = []
@@ -69,4 +75,4 @@ def search(
             rows += found_rows(found or {}, {**labels, "schedule_optimizer": schedule_optimizer, "steps": K})
         if rows:
             write_results(folder / "results.csv", rows)
-        run.finish(network_calls=denoiser.evaluations, device="cpu", seed=seed)
+        run.finish(network_calls=denoiser.evaluations, device=str(device), seed=seed)

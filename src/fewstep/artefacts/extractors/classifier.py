@@ -16,7 +16,9 @@ from fewstep.data.base import Dataset, checked_images
 from fewstep.errors import UserError
 from fewstep.modules.classifier import ClassifierModule, accuracy
 from fewstep.modules.progress import Progress
+from fewstep.modules.trainers import on_one_device
 from fewstep.noise import check_seed
+from fewstep.ranks import of_first
 from fewstep.run import Run, check_output, fingerprint, read_record
 from fewstep.weights import load_weights, save_weights
 
@@ -64,7 +66,9 @@ class ClassifierExtractor:
         folder = root / f"classifier-{fingerprint(config, {})}"
         with Run(folder, config) as run:
             if not run.complete:
-                classifier, device = self._trained(dataset, trainer, folder)
+                # Batches of several devices would be others, and so would the judge.
+                alone = on_one_device(trainer)
+                classifier, device = of_first(lambda: self._trained(dataset, alone, folder))
                 moments, _ = reference_moments(classifier, self.num_features, dataset, "train", trainer, folder)
                 save_weights(folder / EXTRACTOR, classifier)
                 save_reference(folder, moments)
