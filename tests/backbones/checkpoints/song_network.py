@@ -10,6 +10,7 @@ from torch import Tensor
 
 from soak.checkpoints import random_tensors
 from tests.backbones.checkpoints.edm_network import EdmNetwork
+from tests.edm_layout import Shapes
 
 SIZE, WIDTH = 16, 8
 REACHING_AROUND = {(1, 1): 0, (1, 3, 3, 1): 1}
@@ -19,28 +20,8 @@ def shapes_of(arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Every tensor of a network, from its description."""
     noise, width = arguments["channel_mult_noise"] * WIDTH, 4 * WIDTH
     taps = len(arguments["resample_filter"])
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def layer(name: str, *shape: int, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = shape
-        if bias:
-            shapes[f"{name}.bias"] = shape[:1]
-
-    def block(name: str, c: int, out: int, attends: bool = False, resampled: bool = False) -> None:
-        layer(f"{name}.norm0", c)
-        layer(f"{name}.conv0", out, c, 3, 3)
-        layer(f"{name}.affine", out, width)
-        layer(f"{name}.norm1", out)
-        layer(f"{name}.conv1", out, out, 3, 3)
-        if c != out or resampled:
-            layer(f"{name}.skip", out, c, 1, 1)
-        if resampled:
-            shapes[f"{name}.conv0.resample_filter"] = shapes[f"{name}.skip.resample_filter"] = (1, 1, taps, taps)
-        if attends:
-            layer(f"{name}.norm2", out)
-            layer(f"{name}.qkv", 3 * out, out, 1, 1)
-            layer(f"{name}.proj", out, out, 1, 1)
-
+    shapes = Shapes(width, affine=1, taps=taps, projects=True)
+    layer, block = shapes.layer, shapes.block
     if arguments["embedding_type"] == "fourier":
         shapes["map_noise.freqs"] = (noise // 2,)
     if arguments["label_dim"]:

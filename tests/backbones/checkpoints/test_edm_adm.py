@@ -15,8 +15,8 @@ from fewstep.backbones.unet import UNet
 from fewstep.errors import UserError
 from fewstep.process import Process
 from soak.checkpoints import random_tensors
-from tests.adm_layout import adm_shapes
 from tests.backbones.checkpoints.edm_network import EdmNetwork
+from tests.edm_layout import adm_shapes
 
 PROCESS = Process.edm(20, 0.002, 80.0)
 SIZE, WIDTH, MULT = 4, 64, [1, 2]  # 128 channels are two heads, the fewest that tell their order
