@@ -1,15 +1,10 @@
 """Features on two devices: the moments and measures that one device finds, even where one has nothing to do."""
 
-import json
-import os
-import runpy
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-# A file of its own, because Lightning starts it again for the second device.
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -59,16 +54,8 @@ if torch.distributed.is_initialized():  # else threads of gloo may still run whe
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_two_devices_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    command = [sys.executable, str(program), "2", str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(sys, "argv", [str(program), "1", str(tmp_path)])
-    runpy.run_path(str(program))
-    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+def test_two_devices_find_what_one_finds(on_devices: Callable[[str], list[Any]]) -> None:
+    one, first, second = on_devices(PROGRAM)
     assert first == second
     for name, values in one.items():
         if name.startswith(("kept", "features")):
