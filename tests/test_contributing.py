@@ -26,6 +26,8 @@ TINY = [
     "pretrain.validate_every=20",
     "model.backbone.model_channels=8",
     "model.backbone.num_groups=2",
+    "model.backbone.channel_mult=[1]",
+    "model.backbone.attention_resolutions=[]",
     "finetune=none",
     "statistics.images=16",
     "evaluation.images=16",
@@ -33,6 +35,8 @@ TINY = [
     "evaluation.sample_seeds=[0]",
     "evaluation.variances=[optimal]",
     "features.epochs=1",
+    "features.width=4",
+    "features.num_features=4",
     "steps=[1,2,4]",
 ]
 
@@ -71,18 +75,38 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def _follow(house: Path, title: str, *more: str) -> Path:
-    """Run a recipe's only command at tiny size; returns the folder of its outputs."""
-    (command,) = RECIPES[title].commands
-    words = shlex.split(command)
-    at = words.index("fewstep")
-    paths = [house / "src", *(house / word.partition("=")[2] for word in words[:at])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONSAFEPATH": "1"}
-    called = [sys.executable, "-m", "fewstep", *words[at + 1 :], *TINY, *more]
+MORE = {"Add a solver": ["evaluation.sample_steps.ddim=[1,4]"]}
+# One interpreter for all commands: loading torch and compiling take longer than what they do at this size.
+PROGRAM = """
+import json, sys
+from fewstep.__main__ import main
+for paths, words in json.loads(sys.argv[1]):
+    sys.path[:0], sys.argv = paths, ["fewstep", *words]
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def followed(house: Path) -> Path:
+    """The house after every section's only command was run in it at tiny size."""
+    calls = []
+    for title, recipe in RECIPES.items():
+        (command,) = recipe.commands
+        words = shlex.split(command)
+        at = words.index("fewstep")
+        paths = [str(house / word.partition("=")[2]) for word in words[:at]]
+        calls.append([paths, [*words[at + 1 :], *TINY, *MORE.get(title, [])]])
+    environment = {**os.environ, "PYTHONPATH": str(house / "src"), "PYTHONSAFEPATH": "1"}
+    called = [sys.executable, "-c", PROGRAM, json.dumps(calls)]
     done = subprocess.run(called, cwd=house, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    name = next((word.partition("=")[2] for word in words if word.startswith("name=")), "digits")
-    return house / "outputs" / name
+    return house
+
+
+def _outputs(house: Path, title: str) -> Path:
+    (command,) = RECIPES[title].commands
+    named = [word.partition("=")[2] for word in shlex.split(command) if word.startswith("name=")]
+    return house / "outputs" / (named[0] if named else "digits")
 
 
 def _schedule(outputs: Path, schedule_optimizer: str, K: int) -> Schedule:
@@ -104,8 +128,8 @@ def test_every_kind_that_is_promised_has_a_recipe():
     assert {"Add an objective", "Add a search", "Add a solver", "Add a dataset"} <= RECIPES.keys()
 
 
-def test_the_new_objective_is_minimised_exactly(house):
-    outputs = _follow(house, "Add an objective")
+def test_the_new_objective_is_minimised_exactly(followed):
+    outputs = _outputs(followed, "Add an objective")
     error = _statistics(outputs).error.mean(1)
     # Two steps, the node at grid index n: n² e(t_n) + (T − n)² e(t_T), by brute force.
     n = torch.arange(1, T)
@@ -114,15 +138,15 @@ def test_the_new_objective_is_minimised_exactly(house):
     assert _schedule(outputs, "squared_length_dp", 1).indices == [0, T]
 
 
-def test_the_new_search_finds_the_optimum_where_it_draws_all_there_is(house):
-    outputs = _follow(house, "Add a search")
+def test_the_new_search_finds_the_optimum_where_it_draws_all_there_is(followed):
+    outputs = _outputs(followed, "Add a search")
     # 500 draws of one node out of 39: it misses the best one with probability 2e-6.
     assert _schedule(outputs, "elbo_random", 2) == _schedule(outputs, "elbo_dp", 2)
     assert _schedule(outputs, "elbo_random", 4).provenance["search"]["tries"] == 500
 
 
-def test_the_new_solver_agrees_with_ddim_in_one_step_alone(house):
-    outputs = _follow(house, "Add a solver", "evaluation.sample_steps.ddim=[1,4]")
+def test_the_new_solver_agrees_with_ddim_in_one_step_alone(followed):
+    outputs = _outputs(followed, "Add a solver")
     (path,) = outputs.glob("evaluate/even-*/results.csv")
     rows = pd.read_csv(path).query("metric == 'fid_digits'").set_index(["solver", "steps"])
     # One step is x̂_0 of the same noise, whatever the solver.
@@ -131,8 +155,8 @@ def test_the_new_solver_agrees_with_ddim_in_one_step_alone(house):
     assert rows.nfe["renoise", 4] == 4
 
 
-def test_the_new_dataset_reaches_weights_and_statistics(house):
-    outputs = _follow(house, "Add a dataset")
+def test_the_new_dataset_reaches_weights_and_statistics(followed):
+    outputs = _outputs(followed, "Add a dataset")
     assert _statistics(outputs).levels == 256
     (run,) = outputs.glob("pretrain/*/run.json")
     assert json.loads(run.read_text())["config"]["model"]["parameterisation"]["sigma_data"] == 0.632
@@ -147,7 +171,7 @@ def test_the_new_dataset_states_its_own_standard_deviation():
     assert data_std(images) == pytest.approx(0.632, abs=5e-4)
 
 
-def test_a_method_outside_the_repository_is_found(house):
-    outputs = _follow(house, "Outside this repository")
+def test_a_method_outside_the_repository_is_found(followed):
+    outputs = _outputs(followed, "Outside this repository")
     nodes = torch.arange(0, 5).div(4).sqrt().mul(T).round().int().tolist()
     assert _schedule(outputs, "square_root", 4).indices == nodes

@@ -30,6 +30,8 @@ TINY = [
     "process.T=40",
     "model.backbone.model_channels=8",
     "model.backbone.num_groups=2",
+    "model.backbone.channel_mult=[1]",
+    "model.backbone.attention_resolutions=[]",
     "pretrain.iterations=20",
     "pretrain.batch_size=32",
     "pretrain.validate_every=10",
@@ -41,6 +43,8 @@ TINY = [
     "evaluation.images=20",
     "evaluation.pictured=3",
     "features.epochs=1",
+    "features.width=4",
+    "features.num_features=4",
 ]
 STEPS, SAMPLED = (2, 4, 8), {"ddim": (2, 4), "ancestral": (4,)}
 RULES = ("even", "quadratic", "log_snr", "karras", "tangent")

@@ -25,6 +25,8 @@ TINY = {
     "schedule_optimizer": "[even,elbo_dp]",
     "model.backbone.model_channels": "8",
     "model.backbone.num_groups": "2",
+    "model.backbone.channel_mult": "[1]",
+    "model.backbone.attention_resolutions": "[]",
     "pretrain.iterations": "4",
     "pretrain.batch_size": "16",
     "pretrain.validate_every": "4",
@@ -39,6 +41,8 @@ TINY = {
     "evaluation.variances": "[optimal]",
     "evaluation.pictured": "2",
     "features.epochs": "1",
+    "features.width": "4",
+    "features.num_features": "4",
 }
 # A command keeps what it says of these; of anything else, such as its number of iterations, it says too much.
 KEPT = {"steps", "schedule_optimizer"}

@@ -47,13 +47,19 @@ def tiny() -> list[str]:
         "schedule_optimizer=[even,elbo_dp]",
         "model.backbone.model_channels=8",
         "model.backbone.num_groups=2",
+        "model.backbone.channel_mult=[1]",
+        "model.backbone.attention_resolutions=[]",
         "pretrain.iterations=4",
         "pretrain.batch_size=16",
-        "pretrain.validate_every=2",
+        "pretrain.validate_every=4",
         "statistics.images=8",
         "evaluation.images=8",
         "evaluation.samples=20",
+        "evaluation.sample_steps={ddim:[4],ancestral:[4]}",
+        "evaluation.pictured=2",
         "features.epochs=1",
+        "features.width=4",
+        "features.num_features=4",
     ]
 
 

@@ -104,7 +104,7 @@ def test_statistics_with_nan(outputs: Path, fewstep: Fewstep, tiny: list[str]) -
     assert "error holds NaN" in last
 
 
-@pytest.mark.parametrize("validate_every", [1, 2, 3])
+@pytest.mark.parametrize("validate_every", [1, 3])
 @pytest.mark.parametrize("rate", ["1e6", "1e30"])
 def test_a_training_that_fails_keeps_good_checkpoints_alone(
     rate: str, validate_every: int, tmp_path: Path, fewstep: Fewstep, tiny: list[str]

@@ -20,7 +20,7 @@ WORDS = [
     "finetune.schedule_optimizer=elbo_dp",
     "finetune.iterations=4",
     "finetune.batch_size=16",
-    "finetune.validate_every=2",
+    "finetune.validate_every=4",
     "evaluation.compared=20",
     "evaluation.fine_steps=8",
 ]

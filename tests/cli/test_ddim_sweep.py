@@ -28,7 +28,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory, tiny: list[str], fewstep: Ca
     """The experiment's folder."""
     outputs = tmp_path_factory.mktemp("outputs")
     words = [word for word in tiny if not word.startswith(("schedule_optimizer", "finetune", "steps"))]
-    outcome = fewstep(*SMALL, "steps=[4,6]", *words, "evaluation.fine_steps=20", f"outputs={outputs}")
+    more = ["evaluation.sample_steps.ddim=[4,6]", "evaluation.fine_steps=20"]
+    outcome = fewstep(*SMALL, "steps=[4,6]", *words, *more, f"outputs={outputs}")
     assert outcome.code in (0, None), outcome.err
     assert "The study: " in outcome.out
     return outputs / "digits_ddim"

@@ -20,7 +20,8 @@ def test_every_schedule_is_judged_by_both(
     words = [
         *("model=unet_digits_learned", "loss@pretrain.loss=hybrid", "+model.backbone.num_classes=10"),
         *("trainer.precision=bf16-mixed", f"statistics.timesteps={timesteps}", "statistics.regret=1"),
-        *("finetune.schedule_optimizer=even", "finetune.iterations=2", "finetune.validate_every=1"),
+        *("finetune.schedule_optimizer=even", "finetune.iterations=2", "finetune.validate_every=2"),
+        *("solver=ddim", "evaluation.sample_seeds=[0]"),
         f"evaluation.variances=[{','.join(VARIANCES)}]",
         f"evaluation.decoders=[{','.join(DECODERS)}]",
     ]

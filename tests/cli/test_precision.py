@@ -15,7 +15,8 @@ def test_the_report_states_what_the_precision_changes(
 ) -> None:
     words = [
         *("finetune.schedule_optimizer=elbo_dp", "finetune.iterations=2", "finetune.batch_size=8"),
-        *("finetune.validate_every=1", "schedule_optimizer=elbo_dp", "evaluation.variances=[posterior]"),
+        *("finetune.validate_every=2", "solver=ddim", "evaluation.sample_seeds=[0]"),
+        *("schedule_optimizer=elbo_dp", "evaluation.variances=[posterior]"),
     ]
     outcome = fewstep(*tiny, *words, f"trainer.precision={precision}", f"outputs={tmp_path}")
     assert outcome.code == 0, outcome.err

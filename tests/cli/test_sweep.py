@@ -17,7 +17,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, tiny: list[str], fewstep: Ca
     """Two schedule optimizers × two training seeds: the experiment's folder."""
     outputs = tmp_path_factory.mktemp("sweep")
     words = [word for word in tiny if not word.startswith(("finetune", "schedule_optimizer"))]
-    small = ["finetune=none", "evaluation.variances=[optimal]", "solver=ddim", f"outputs={outputs}"]
+    small = [
+        "finetune=none",
+        "evaluation.variances=[optimal]",
+        "solver=ddim",
+        "evaluation.sample_seeds=[0]",
+        f"outputs={outputs}",
+    ]
     outcome = fewstep("-m", "schedule_optimizer=even,elbo_dp", "seed=0,1", *words, *small)
     assert outcome.code in (0, None), outcome.err
     return outputs / "digits"

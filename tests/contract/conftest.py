@@ -3,11 +3,13 @@
 So a new method is covered without being told. Composed configurations are of a tiny network on a short grid.
 """
 
+import copy
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import hydra
@@ -59,6 +61,12 @@ def _names(group: str) -> list[str]:
 
 
 def _composed(*overrides: str) -> Config:
+    return Config(**copy.deepcopy(_plain(*overrides)))
+
+
+@cache
+def _plain(*overrides: str) -> dict[str, Any]:
+    """Composed once, as tests ask for the same configurations again and again."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose("config", [*overrides, *TINY])
     for key in _mandatory(composed):
@@ -67,7 +75,7 @@ def _composed(*overrides: str) -> Config:
     assert isinstance(plain, dict)
     settings = {str(key): value for key, value in plain.items()}
     check(settings, Config)
-    return Config(**settings)
+    return settings
 
 
 def _mandatory(node: Any) -> list[str]:
@@ -110,9 +118,13 @@ COMPOSED = [
 
 def _as_commanded(group: str) -> str:
     """A group with its place, where it has one: `loss@pretrain.loss`."""
+    return next((choice for choice in _choices() if choice.partition("@")[0] == group), group)
+
+
+@cache
+def _choices() -> list[str]:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        choices = hydra.compose("config", return_hydra_config=True).hydra.runtime.choices
-    return next((choice for choice in choices if choice.partition("@")[0] == group), group)
+        return [*hydra.compose("config", return_hydra_config=True).hydra.runtime.choices]
 
 
 def _objective_classes() -> list[Callable[..., Objective]]:

@@ -1,11 +1,9 @@
 """Fréchet rows: the floor of real images, and samples whose distance depends on nothing but their indices."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -22,6 +20,7 @@ from fewstep.schedule import Schedule
 from fewstep.solvers.ancestral import Ancestral
 from fewstep.solvers.ddim import Ddim
 from fewstep.statistics.covariance import DataCovariance
+from tests.quiet_trainer import quiet_trainer
 
 T = 12
 PROCESS = Process.cosine(T, 1 / 16)
@@ -44,22 +43,13 @@ def denoiser(perfect_denoiser: Callable[..., Denoiser]) -> Denoiser:
 
 
 def judge_of(features: Features, **settings: int) -> Judge:
-    trainer = partial(
-        pl.Trainer,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
     return Judge(
         settings=Evaluation(**{"samples": SAMPLES} | settings),
         solvers={"ddim": Ddim(), "ancestral": Ancestral("posterior")},
         features=features,
         shape=(1, 8, 8),
         levels=17,
-        trainer=lambda description: trainer(),
+        trainer=lambda description: quiet_trainer(),
     )
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from fewstep.artefacts.features import Features
@@ -20,6 +18,7 @@ from fewstep.process import Process
 from fewstep.sampling import ROWS, sample, to_grey_levels
 from fewstep.schedule import Schedule
 from fewstep.solvers.ddim import Ddim
+from tests.quiet_trainer import quiet_trainer
 
 PROCESS = Process.cosine(12, 1 / 16)
 SAMPLES = ROWS + 9
@@ -28,15 +27,6 @@ LABELS = {"dataset": "digits", "process": "cosine", "schedule_optimizer": "even"
 
 @pytest.fixture(scope="module")
 def judge(features: Features) -> Judge:
-    trainer = partial(
-        pl.Trainer,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
     with torch.inference_mode():
         kept = features.extractor.features(Digits().images("train")[:100])
     return Judge(
@@ -45,7 +35,7 @@ def judge(features: Features) -> Judge:
         features=features,
         shape=(1, 8, 8),
         levels=17,
-        trainer=lambda description: trainer(),
+        trainer=lambda description: quiet_trainer(),
         kept_features=kept,
     )
 

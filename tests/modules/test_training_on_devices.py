@@ -1,15 +1,10 @@
 """What importance sampling learns belongs to the run: two devices see the losses that one sees, in their order."""
 
-import json
-import os
-import runpy
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-# A file of its own, because Lightning starts it again for the second device.
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -51,17 +46,9 @@ learned = {"losses": module.times.losses.tolist(), "seen": module.times.seen.tol
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_every_device_learns_from_all_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_device_learns_from_all_losses(on_devices: Callable[[str], list[Any]]) -> None:
     """Five images per batch on two devices, three on one and two on the other."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    command = [sys.executable, str(program), "2", str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(sys, "argv", [str(program), "1", str(tmp_path)])
-    runpy.run_path(str(program))
-    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    one, first, second = on_devices(PROGRAM)
     assert first == second
     assert first["seen"] == one["seen"]
     assert min(one["seen"]) >= 2

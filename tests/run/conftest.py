@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import fewstep
 from fewstep.files import write_atomically
 from fewstep.run import Run
 
@@ -39,13 +40,21 @@ def completed(config: dict[str, Any], finish: Callable[[Run], None]) -> Callable
     return make
 
 
+# What fewstep imports at once takes seconds, and a run needs none of it.
+WITHOUT_NETWORKS = f"""
+import sys, types
+sys.modules["fewstep"] = types.ModuleType("fewstep")
+sys.modules["fewstep"].__path__ = {[*fewstep.__path__]}
+"""
+
+
 @pytest.fixture(scope="session")
 def start() -> Callable[..., "subprocess.Popen[str]"]:
     """(script, arguments, …) → a process of its own that runs it."""
 
     def make(script: str, *arguments: Path) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
+            [sys.executable, "-c", WITHOUT_NETWORKS + script, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

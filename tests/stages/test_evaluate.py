@@ -1,13 +1,11 @@
 """The evaluation stage: rows of the schedules it is given, and no bit of them depends on the batch size."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -28,6 +26,7 @@ from fewstep.solvers.ddim import Ddim
 from fewstep.stages.evaluate import Subject, evaluate, evaluate_reference, samples_file
 from fewstep.statistics.denoising_error import KIND, DenoisingError
 from fewstep.weights import load_model
+from tests.quiet_trainer import quiet_trainer
 
 T = 12
 PROCESS = Process.cosine(T, 1 / 16)
@@ -39,15 +38,6 @@ LABELS = {
     "finetuned": False,
 }
 PATHS = {2: [0, 4, T], 3: [0, 2, 6, T]}
-TRAINER = partial(
-    pl.Trainer,
-    accelerator="cpu",
-    devices=1,
-    logger=False,
-    enable_checkpointing=False,
-    enable_model_summary=False,
-    enable_progress_bar=False,
-)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +65,7 @@ def judge(features: Features, **settings: Any) -> Judge:
         features=features,
         shape=(1, 8, 8),
         levels=17,
-        trainer=lambda description: TRAINER(),
+        trainer=lambda description: quiet_trainer(),
     )
 
 

@@ -2,12 +2,10 @@
 have."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from fewstep.data.cache import Block, Part, Source, Split, cache_folder, cached
 from fewstep.data.formats.archives import tar_gz_members
@@ -15,8 +13,7 @@ from fewstep.data.formats.batch_pickle import read_batch
 from fewstep.data.formats.parquet import blocks_of_parquet, count_rows, parquet_files
 from fewstep.data.formats.reading import check_file, check_labels, check_md5, readable
 from fewstep.data.hub import fetched
-from fewstep.data.mapped import MappedImages
-from fewstep.data.splits import labels_of, official_splits
+from fewstep.data.splits import FilesInSplits, official_splits
 from fewstep.errors import UserError
 
 SHAPE = (3, 32, 32)
@@ -28,9 +25,9 @@ _LARGEST_BATCH = 64 << 20  # bytes; one has 31,035,704 or a few fewer
 _LARGEST_TAR = 512 << 20  # bytes, unpacked; it has some 186 million
 
 
-class Cifar10:
+class Cifar10(FilesInSplits):
     """45,000 training and 5,000 validation images of the official training set, and the 10,000 official test
-    images.
+    images, [3, 32, 32]. Labels: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.
 
     Args:
         path: the folder `cifar-10-batches-py` or one that holds it; the archive `cifar-10-python.tar.gz`; or a
@@ -60,16 +57,7 @@ class Cifar10:
         self.validation = validation
         self.cache = cache
 
-    def images(self, split: str) -> MappedImages:
-        """Float32 [N, 3, 32, 32] in [-1, 1]."""
-        return self._splits[split].images
-
-    def labels(self, split: str) -> Tensor:
-        """Int64 [N]: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck."""
-        return labels_of(self._splits[split], self.name)
-
-    @cached_property
-    def _splits(self) -> dict[str, Split]:
+    def read(self) -> dict[str, Split]:
         source = cifar10_source(fetched(self.path, self.hub), self.md5)
         settings: Mapping[str, Any] = {"md5": self.md5}
         cache = cached(cache_folder(self.cache, self.path), self.name, self.shape, source, settings)

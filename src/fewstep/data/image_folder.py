@@ -1,26 +1,23 @@
 """Any folder or zip archive of pictures, such as EDM's dataset tool writes."""
 
-from functools import cached_property
 from pathlib import Path
-
-from torch import Tensor
 
 from fewstep.data.cache import Cache, Part, Source, Split, cache_folder, cached
 from fewstep.data.formats.class_labels import class_labels, class_names
 from fewstep.data.formats.picture_files import files_of, picture_names
 from fewstep.data.formats.pictures import center_cropped
-from fewstep.data.mapped import MappedImages
 from fewstep.data.picture_parts import part_of_pictures
-from fewstep.data.splits import fixed_order, labels_of
+from fewstep.data.splits import FilesInSplits, fixed_order
 from fewstep.errors import UserError
 
 _LARGEST_RESOLUTION = 1024
 _STD_TOLERANCE = 0.01
 
 
-class ImageFolder:
+class ImageFolder(FilesInSplits):
     """Pictures below a folder or in a zip archive, cropped to the largest square in their middle and resized by
-    Lanczos' filter, in three splits.
+    Lanczos' filter, in three splits, [3, resolution, resolution]. Labels come from `dataset.json` or sub-folders
+    (`fewstep.data.formats.class_labels`).
 
     Args:
         path: the folder or archive; PNG, JPEG, WebP and BMP files at any depth.
@@ -58,16 +55,7 @@ class ImageFolder:
         self.test_share = test_share
         self.cache = cache
 
-    def images(self, split: str) -> MappedImages:
-        """Float32 [N, 3, resolution, resolution] in [-1, 1]."""
-        return self._splits[split].images
-
-    def labels(self, split: str) -> Tensor:
-        """Int64 [N], from `dataset.json` or sub-folders (`fewstep.data.formats.class_labels`)."""
-        return labels_of(self._splits[split], self.name)
-
-    @cached_property
-    def _splits(self) -> dict[str, Split]:
+    def read(self) -> dict[str, Split]:
         if not self.path.exists():
             raise UserError(f"dataset.path is {self.path}, but there is no such folder or zip archive.")
         names = picture_names(self.path)

@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fewstep.data.cache import Block, Part, Source, Split, cache_folder, cached
 from fewstep.data.formats.class_labels import class_labels, class_names
@@ -17,9 +15,8 @@ from fewstep.data.formats.picture_files import files_of, picture_names
 from fewstep.data.formats.pictures import pixels
 from fewstep.data.formats.reading import check_file, check_labels, files_like, readable
 from fewstep.data.hub import fetched
-from fewstep.data.mapped import MappedImages
 from fewstep.data.picture_parts import part_of_pictures
-from fewstep.data.splits import labels_of, official_splits
+from fewstep.data.splits import FilesInSplits, official_splits
 from fewstep.errors import UserError
 
 SHAPE = (3, 64, 64)
@@ -38,10 +35,9 @@ _PICTURES = {
 }  # fmt: skip
 
 
-class ImageNet64:
+class ImageNet64(FilesInSplits):
     """1,271,167 training and 10,000 validation images of the official training set, and the official validation
-    set as
-    test: 50,000 (49,999 in van den Oord's version).
+    set as test: 50,000 (49,999 in van den Oord's version); [3, 64, 64], with labels 0 … 999.
 
     Args:
         path: a folder with `train_data_batch_1.npz` … `train_data_batch_10.npz` and `val_data.npz`; with parquet
@@ -73,16 +69,7 @@ class ImageNet64:
         self.validation = validation
         self.cache = cache
 
-    def images(self, split: str) -> MappedImages:
-        """Float32 [N, 3, 64, 64] in [-1, 1]."""
-        return self._splits[split].images
-
-    def labels(self, split: str) -> Tensor:
-        """Int64 [N], 0 … 999."""
-        return labels_of(self._splits[split], self.name)
-
-    @cached_property
-    def _splits(self) -> dict[str, Split]:
+    def read(self) -> dict[str, Split]:
         source = imagenet64_source(fetched(self.path, self.hub), self.synsets)
         cache = cached(cache_folder(self.cache, self.path), self.name, self.shape, source, {})
         return official_splits(cache, self.validation, self.name)

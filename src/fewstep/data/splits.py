@@ -1,10 +1,14 @@
 """Which images are which split's, drawn once and for all."""
 
+from abc import ABC, abstractmethod
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from fewstep.data.cache import Cache, Split
+from fewstep.data.mapped import MappedImages
 from fewstep.errors import UserError
 
 
@@ -40,12 +44,40 @@ def official_splits(cache: Cache, validation: int, name: str) -> dict[str, Split
     return {split: cache.split(part, chosen) for split, (part, chosen) in rows.items()}
 
 
-def labels_of(split: Split, name: str) -> Tensor:
-    """A split's labels, int64 [N].
+class FilesInSplits(ABC):
+    """A dataset of the user's files: its splits are read when they are first asked for.
 
-    Raises:
-        UserError: it has none.
+    Attributes:
+        name: as `Dataset` has it.
     """
-    if split.labels is None:
-        raise UserError(f"The images of {name} have no classes here; what needs labels cannot be used on them.")
-    return split.labels
+
+    name: str
+
+    def images(self, split: str) -> MappedImages:
+        """Float32 [N, C, H, W] in [-1, 1]."""
+        return self._splits[split].images
+
+    def labels(self, split: str) -> Tensor:
+        """Int64 [N], the classes that the dataset's own description numbers.
+
+        Raises:
+            UserError: the images have none.
+        """
+        labels = self._splits[split].labels
+        if labels is None:
+            raise UserError(
+                f"The images of {self.name} have no classes here; what needs labels cannot be used on them."
+            )
+        return labels
+
+    @cached_property
+    def _splits(self) -> dict[str, Split]:
+        return self.read()
+
+    @abstractmethod
+    def read(self) -> dict[str, Split]:
+        """The splits by name, from the cache that the files are unpacked into the first time.
+
+        Raises:
+            UserError: the files are missing, damaged or not what the settings say.
+        """

@@ -15,6 +15,8 @@ from fewstep.backbones.unet import UNet
 from fewstep.errors import UserError
 from fewstep.process import Process
 from soak.checkpoints import random_tensors
+from tests.backbones.checkpoints.edm_network import EdmNetwork
+from tests.edm_layout import adm_shapes
 
 PROCESS = Process.edm(20, 0.002, 80.0)
 SIZE, WIDTH, MULT = 4, 64, [1, 2]  # 128 channels are two heads, the fewest that tell their order
@@ -35,55 +37,8 @@ NETWORKS = {
 }
 
 
-def shapes_of(arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a network, from its description."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    attention, embedding = arguments["attn_resolutions"], 4 * WIDTH
-
-    def layer(name: str, *shape: int, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = shape
-        if bias:
-            shapes[f"{name}.bias"] = shape[:1]
-
-    def block(name: str, c: int, out: int, attends: bool = False, resampled: bool = False) -> None:
-        layer(f"{name}.norm0", c)
-        layer(f"{name}.conv0", out, c, 3, 3)
-        layer(f"{name}.affine", 2 * out, embedding)
-        layer(f"{name}.norm1", out)
-        layer(f"{name}.conv1", out, out, 3, 3)
-        if c != out:
-            layer(f"{name}.skip", out, c, 1, 1)
-        if resampled:
-            shapes[f"{name}.conv0.resample_filter"] = shapes[f"{name}.skip.resample_filter"] = (1, 1, 2, 2)
-        if attends:
-            layer(f"{name}.norm2", out)
-            layer(f"{name}.qkv", 3 * out, out, 1, 1)
-            layer(f"{name}.proj", out, out, 1, 1)
-
-    layer("map_layer0", embedding, WIDTH)
-    layer("map_layer1", embedding, embedding)
-    if arguments["label_dim"]:
-        layer("map_label", embedding, arguments["label_dim"], bias=False)
-    if arguments.get("augment_dim"):
-        layer("map_augment", WIDTH, arguments["augment_dim"], bias=False)
-    layer("enc.4x4_conv", 64, 3, 3, 3)
-    block("enc.4x4_block0", 64, 64, 4 in attention)
-    block("enc.2x2_down", 64, 64, resampled=True)
-    block("enc.2x2_block0", 64, 128, 2 in attention)
-    block("dec.2x2_in0", 128, 128, True)
-    block("dec.2x2_in1", 128, 128)
-    block("dec.2x2_block0", 128 + 128, 128, 2 in attention)
-    block("dec.2x2_block1", 128 + 64, 128, 2 in attention)
-    block("dec.4x4_up", 128, 128, resampled=True)
-    block("dec.4x4_block0", 128 + 64, 64, 4 in attention)
-    block("dec.4x4_block1", 64 + 64, 64, 4 in attention)
-    layer("out_norm", 64)
-    layer("out_conv", 3, 64, 3, 3)
-    return shapes
-
-
 def state_of(arguments: dict[str, Any]) -> dict[str, Tensor]:
-    state = random_tensors(shapes_of(arguments))
+    state = random_tensors(adm_shapes(arguments))
     return {
         name: torch.full_like(tensor, 0.25) if name.endswith("resample_filter") else tensor
         for name, tensor in state.items()
@@ -98,27 +53,10 @@ def double(h: Tensor) -> Tensor:
     return h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
-class Network:
+class Network(EdmNetwork):
     """A network as its paper describes it, from its tensors alone."""
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
-        self.state = {name: tensor.double() for name, tensor in state.items()}
-
-    def conv(self, name: str, h: Tensor) -> Tensor:
-        weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
-        return F.conv2d(h, weight, bias, padding=weight.shape[-1] // 2)
-
-    def linear(self, name: str, h: Tensor) -> Tensor:
-        return h @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
-
-    def normalise(self, name: str, h: Tensor) -> Tensor:
-        b, c, *size = h.shape
-        groups = h.reshape(b, min(32, c // 4), -1)
-        groups = (groups - groups.mean(2, keepdim=True)) / (
-            groups.var(2, unbiased=False, keepdim=True) + 1e-5
-        ).sqrt()
-        gain, bias = (self.state[f"{name}.{part}"][:, None, None] for part in ("weight", "bias"))
-        return groups.reshape(b, c, *size) * gain + bias
+    epsilon = 1e-5
 
     def block(self, name: str, h: Tensor, embedding: Tensor) -> Tensor:
         change = halve if name.endswith("down") else double if name.endswith("up") else lambda same: same
