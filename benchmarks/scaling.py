@@ -8,9 +8,11 @@ Exits non-zero below the factor that the project promises.
 
 import argparse
 import json
+import logging
 import os
 import tempfile
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -38,6 +40,8 @@ TURNS = 3  # within a job, after one that warms up
 
 def job(config: Config) -> Outcome:
     """The seconds of both kinds of work, the median of some turns."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     denoiser = build(config.model).eval()

@@ -1,5 +1,6 @@
 """How the report prints numbers: decimals, signs, ranges, standard errors."""
 
+import math
 from collections.abc import Sequence
 
 from fewstep.report.estimates import Estimate, Panel
@@ -12,6 +13,13 @@ NOTHING = "–"
 def number(value: float, decimals: int) -> str:
     """A number with a fixed number of decimals and a true minus sign."""
     return f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def measured(value: float, decimals: int) -> str:
+    """A number as `number` has it; what is none, or not finite, by its name."""
+    if math.isfinite(value):
+        return number(value, decimals)
+    return "NaN" if math.isnan(value) else "∞" if value > 0 else f"{MINUS}∞"
 
 
 def signed(value: float, decimals: int) -> str:

@@ -33,7 +33,7 @@ class SearchRun:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeasuredRun:
     """A complete evaluation.
 

@@ -97,6 +97,19 @@ def test_settings_of_one_schedule_optimizer_are_contenders_of_their_own(tmp_path
     assert {*league.searches} == {"even", "tangent", "elbo_dp"} | searched
 
 
+def test_a_solver_with_other_settings_is_another(tmp_path: Path) -> None:
+    noisy = changed(config(), {"solver.ddim.eta": 1.0, "schedule_optimizer": {}})
+    WrittenRuns(tmp_path, config(), value).write("even", "elbo_dp")
+    written = WrittenRuns(tmp_path, noisy, lambda *_, **of: 99.0)
+    for name in ("even", "elbo_dp"):
+        written._evaluate(name, name, written.weights, label=f"{name}-noisy")
+    (league,) = leagues(measured_runs(tmp_path))
+    distances = {panel.solver: panel.estimates["even"][4].mean for panel in league.part.distances}
+    assert {*distances} == {"ancestral (optimal)", "ddim (eta=0.0)", "ddim (eta=1.0)"}
+    assert distances["ddim (eta=1.0)"] == 99.0
+    assert distances["ddim (eta=0.0)"] < 20
+
+
 def test_other_networks_and_other_judges_play_elsewhere_and_training_seeds_do_not(tmp_path: Path) -> None:
     for settings in (
         {},

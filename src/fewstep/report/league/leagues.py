@@ -53,33 +53,58 @@ def leagues(runs: Sequence[MeasuredRun]) -> list[League]:
 
 def _league(runs: Sequence[MeasuredRun]) -> League:
     """All runs of one set-up; a number that two of them measured alike counts once."""
-    settings: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        for name, search in _by_name(run).items():
-            node = search.config["schedule_optimizer"]
-            settings.setdefault(name, {})[canonical(_own(node))] = _own(node)
-    labels = {
-        (name, key): f"{name}{f' ({what})' if what else ''}"
-        for name, nodes in settings.items()
-        for key, what in zip(nodes, told_apart([*nodes.values()]), strict=True)
-    }
+    optimizers = _Names([(name, _optimizer(search)) for run in runs for name, search in _by_name(run).items()])
+    solvers = _Names([(name, _solver(node)) for run in runs for name, node in _solvers(run).items()])
     rows: dict[Result, Result] = {}
     searches: dict[str, SearchRun] = {}
     for run in runs:
         of_run = _by_name(run)
-        labelled = {
-            name: labels[name, canonical(_own(search.config["schedule_optimizer"]))]
-            for name, search in of_run.items()
-        }
-        searches |= {labelled[name]: search for name, search in of_run.items()}
+        named = {name: optimizers.of(name, _optimizer(search)) for name, search in of_run.items()}
+        sampled = {name: solvers.of(name, _solver(node)) for name, node in _solvers(run).items()}
+        searches |= {named[name]: search for name, search in of_run.items()}
         for row in run.rows:
             if row.metric in LIKELIHOODS or row.metric.startswith("fid_"):
-                label = labelled.get(row.schedule_optimizer or "", row.schedule_optimizer)
-                taken = replace(row, schedule_optimizer=label)
+                taken = replace(
+                    row,
+                    schedule_optimizer=named.get(row.schedule_optimizer or "", row.schedule_optimizer),
+                    solver=sampled.get(row.solver or "", row.solver),
+                )
                 rows.setdefault(replace(taken, value=0.0, standard_error=None), taken)
     data, process = (distinct(getattr(row, key) for row in rows.values()) for key in ("dataset", "process"))
     title = f"{runs[0].experiment}: {', '.join(data)}, {', '.join(process)} process"
     return League(title, Part(title, [*rows.values()]), searches)
+
+
+class _Names:
+    """Names that tell apart what is called alike and has several settings.
+
+    Args:
+        settings: names with the settings of what they name.
+    """
+
+    def __init__(self, settings: Sequence[tuple[str, Any]]) -> None:
+        nodes: dict[str, dict[str, Any]] = {}
+        for name, node in settings:
+            nodes.setdefault(name, {})[canonical(node)] = node
+        self._names = {
+            (name, key): f"{name} ({what})" if what else name
+            for name, of_name in nodes.items()
+            for key, what in zip(of_name, told_apart([*of_name.values()]), strict=True)
+        }
+
+    def of(self, name: str, node: Any) -> str:
+        """The name of what has these settings."""
+        return self._names[name, canonical(node)]
+
+
+def _solvers(run: MeasuredRun) -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Mapping[str, Any]] = run.config.get("solver", {})
+    return found
+
+
+def _solver(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A solver's settings but the variance kind, which every row states."""
+    return {key: value for key, value in node.items() if key != "variance"}
 
 
 def _by_name(run: MeasuredRun) -> dict[str, SearchRun]:
@@ -89,12 +114,11 @@ def _by_name(run: MeasuredRun) -> dict[str, SearchRun]:
     return {name: search for name in names if name != FULL_GRID and search is not None}
 
 
-def _own(node: Mapping[str, Any]) -> dict[str, Any]:
+def _optimizer(search: SearchRun) -> dict[str, Any]:
     """A schedule optimizer's settings but the variance kind, which the run sets for all alike."""
-    objective = node.get("objective")
-    if objective is None:
-        return dict(node)
-    return {**node, "objective": {key: value for key, value in objective.items() if key != "variance"}}
+    node = search.config["schedule_optimizer"]
+    objective = {key: value for key, value in (node.get("objective") or {}).items() if key != "variance"}
+    return {**node, "objective": objective}
 
 
 def told_apart(settings: Sequence[Any]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fewstep.report.league.contests import Contest
 from fewstep.report.league.ranks import half_width
-from fewstep.report.printing import NOTHING, number, signed
+from fewstep.report.printing import NOTHING, measured, number, signed
 from fewstep.report.runs import SearchRun
 from fewstep.report.tables import Cell, Table
 
@@ -61,7 +61,9 @@ def _cells(contest: Contest, name: str, K: int) -> list[Cell]:
     if estimate is None:
         return [Cell(NOTHING)] * 3
     error = None if contest.samples else estimate.standard_error
-    value = Cell(number(estimate.mean, contest.decimals), "" if error is None else number(error, contest.decimals))
+    value = Cell(
+        measured(estimate.mean, contest.decimals), "" if error is None else number(error, contest.decimals)
+    )
     return [value, _difference(contest, name, K), Cell(contest.ranks[K][name].text)]
 
 

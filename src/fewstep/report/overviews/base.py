@@ -24,6 +24,6 @@ class Overview(Protocol):
 
     name: str
 
-    def __call__(self, measured: Measured) -> Content:
+    def __call__(self, available: Measured) -> Content:
         """The page that it is."""
         ...

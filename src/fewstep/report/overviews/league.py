@@ -23,28 +23,28 @@ class LeagueTable:
 
     name = "league"
 
-    def __call__(self, measured: Measured) -> Content:
+    def __call__(self, available: Measured) -> Content:
         """The page."""
-        found = leagues(measured.runs)
+        found = leagues(available.runs)
         if not found:
-            missing = ", ".join(measured.schedule_optimizers)
+            missing = ", ".join(available.schedule_optimizers)
             empty = f"Not run: {missing}. The league of digits is made by `{COMMAND}`."
             return Content("The league of schedule optimizers", ABOUT, [], [Heading("No league yet", [empty])])
         headings = [
             heading
             for number, league in enumerate(found, start=1)
-            for heading in _headings(league, f"league_{number}" if number > 1 else "league", measured)
+            for heading in _headings(league, f"league_{number}" if number > 1 else "league", available)
         ]
         return Content("The league of schedule optimizers", ABOUT, [], headings)
 
 
-def _headings(league: League, plot: str, measured: Measured) -> Sequence[Heading]:
+def _headings(league: League, plot: str, available: Measured) -> Sequence[Heading]:
     """Its places and their picture, then every quantity."""
     met = contests(league.part)
     if not met:
         return []
     took_part = {name.partition(" (")[0] for name in league.searches}
-    not_run = [name for name in measured.schedule_optimizers if name not in took_part]
+    not_run = [name for name in available.schedule_optimizers if name not in took_part]
     caption = "The places that every schedule optimizer may have, a mark at their middle."
     told = [f"Not run: {', '.join(not_run)}; `{COMMAND}` runs all of them on digits."] if not_run else []
     return [

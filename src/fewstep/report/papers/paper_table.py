@@ -11,7 +11,7 @@ from fewstep.report.papers.line import MeasuredLine, Method, measured_lines
 from fewstep.report.papers.network import Network
 from fewstep.report.papers.published import Block, published
 from fewstep.report.papers.set_up import set_up_differences
-from fewstep.report.printing import BITS_DECIMALS, number
+from fewstep.report.printing import BITS_DECIMALS, measured, number
 from fewstep.report.runs import MeasuredRun
 from fewstep.report.tables import Cell, Table
 
@@ -37,7 +37,7 @@ class PaperTable:
     methods: Mapping[str, Method]
     networks: Mapping[str, Network]
 
-    def __call__(self, measured: Measured) -> Content:
+    def __call__(self, available: Measured) -> Content:
         """The page with a table for every network."""
         paper = published(self.name)
         about = (
@@ -48,7 +48,7 @@ class PaperTable:
         headings = []
         for name, block in paper.blocks.items():
             network = self.networks[name]
-            runs = [run for run in measured.runs if network.is_of(run)]
+            runs = [run for run in available.runs if network.is_of(run)]
             headings.append(Heading(name, tables=[self._table(name, block, network, runs)]))
         return Content(self.title, about, [], [*headings, Heading("Notes", paper.notes)])
 
@@ -81,15 +81,15 @@ class PaperTable:
         last, T = block.steps[-1], network.process.get("T")
         whole_grid = last if last == T and printed[-1] is not None else None
         lines = [[Cell(row), Cell("published"), *(_published(figure) for figure in printed), Cell("")]]
-        measured = measured_lines(runs, self.metric, method, network.variances, whole_grid)
-        for line in measured:
+        found = measured_lines(runs, self.metric, method, network.variances, whole_grid)
+        for line in found:
             cells = [
                 Cell("") if figure is None else self._measured(line.cells.get(K))
                 for K, figure in zip(block.steps, printed, strict=True)
             ]
             differs = "; ".join([line.runs[0].experiment, *set_up_differences(line, block.set_up)])
             lines.append([Cell(row), Cell(_label(line)), *cells, Cell(differs)])
-        if not measured:
+        if not found:
             cells = [Cell("" if figure is None else NOT_RUN) for figure in printed]
             lines.append([Cell(row), Cell("here"), *cells, Cell(f"fewstep {network.command}")])
         return lines
@@ -97,12 +97,11 @@ class PaperTable:
     def _measured(self, estimate: Estimate | None) -> Cell:
         if estimate is None:
             return Cell(NOT_RUN)
-        if math.isnan(estimate.mean) or math.isinf(estimate.mean):
-            return Cell("NaN" if math.isnan(estimate.mean) else "∞")
         likelihood = self.metric == BITS_PER_DIM
         decimals = BITS_DECIMALS if likelihood else 2
         error = estimate.standard_error if likelihood else seeds_error(estimate)
-        return Cell(number(estimate.mean, decimals), "" if error is None else number(error, decimals))
+        known = error is not None and math.isfinite(estimate.mean)
+        return Cell(measured(estimate.mean, decimals), number(error, decimals) if known else "")
 
 
 def _published(figure: float | str | None) -> Cell:
