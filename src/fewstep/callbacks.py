@@ -177,10 +177,12 @@ class Overview(Callback):
         self.table = table
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write and print it."""
+        """Write and print it; nothing where jobs were listed and not run."""
         from fewstep.stages.overview import Reporting, write_overview
 
-        with _ending_in_failure([] if Sweep.running is None else Sweep.running.read()):
+        if Sweep.running is None:
+            return
+        with _ending_in_failure(Sweep.running.read()):
             settings = Reporting(self.table, [config.name])
             print(write_overview(Path(config.outputs), settings, schedule_optimizers()))
 

@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fewstep.__main__ import CONF, _quieten_lightning, build
+from fewstep.__main__ import CONF, _quieten, build
 from fewstep.config import Config
 from fewstep.data.digits import Digits
 from fewstep.errors import UserError
@@ -66,7 +66,7 @@ def pipeline(outputs: Path, *words: str) -> Pipeline:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose("config", [*TINY, f"outputs={outputs}", *words])
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    _quieten_lightning()
+    _quieten()
     return Pipeline(Config(**plain), build)
 
 

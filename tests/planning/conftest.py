@@ -8,7 +8,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from fewstep.__main__ import CONF, _quieten_lightning
+from fewstep.__main__ import CONF, _quieten
 from fewstep.config import Config
 
 TINY = [
@@ -38,7 +38,7 @@ def configured() -> Callable[..., Config]:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("config", [*TINY, f"outputs={outputs}", *words])
         plain: Any = OmegaConf.to_container(composed, resolve=True)
-        _quieten_lightning()
+        _quieten()
         return Config(**plain)
 
     return make

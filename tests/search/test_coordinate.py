@@ -147,7 +147,7 @@ def test_the_path_of_another_objective_is_a_start() -> None:
         {"starts": []},
         {"paths_of": [Counting(GaussianTransport())]},
     ],
-    ids=str,
+    ids=lambda settings: "-".join(settings),
 )
 def test_settings_that_are_none_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError):
