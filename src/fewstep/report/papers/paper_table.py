@@ -100,8 +100,8 @@ class PaperTable:
         likelihood = self.metric == BITS_PER_DIM
         decimals = BITS_DECIMALS if likelihood else 2
         error = estimate.standard_error if likelihood else seeds_error(estimate)
-        told = error if math.isfinite(estimate.mean) else None
-        return Cell(measured(estimate.mean, decimals), "" if told is None else number(told, decimals))
+        shown = "" if error is None or not math.isfinite(estimate.mean) else number(error, decimals)
+        return Cell(measured(estimate.mean, decimals), shown)
 
 
 def _published(figure: float | str | None) -> Cell:
