@@ -232,7 +232,10 @@ def test_a_mode_that_there_is_not_is_refused() -> None:
 def test_other_ranks_show_nothing(
     experiment: Made, show: Show, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(rank_zero_only, "rank", 1)
+        show(experiment["metrics"])
+    monkeypatch.setenv("RANK", "1")
     show(experiment["metrics"])
     assert not (root / "dashboard").exists()
 
