@@ -63,12 +63,12 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 def train(logged: WandbLogging, folder: Path, *iterations: int) -> None:
+    """A training that ends, or is cut, after some iterations."""
     curves = logged.start(folder, "pretrain")
     assert not isinstance(curves, bool)
     for iteration in iterations:
         curves.log_metrics({"train/loss": 1 / (1 + iteration)}, iteration)
     curves.log_metrics({"validation/on": 0.5}, iterations[-1])
-    logged.finish()
 
 
 def next_second() -> None:
@@ -179,10 +179,13 @@ def test_a_killed_trainings_curve_goes_on_where_it_was_cut(
         logged = WandbLogging(mode="offline")
         with logged.job(root, config()):
             train(logged, folder, *iterations)
-            logged.show(folder)
+            if 39 in iterations:
+                logged.finish()
+                logged.show(folder)
         next_second()
     curve = [point for shown in written(root) for point in shown.curve("pretrain/cosine/train/loss", "iterations")]
     assert [iteration for iteration, _ in curve] == [9, 19, 29, 39]
+    assert len(written(root)[0].curve("pretrain/cosine/train/loss", "iterations")) == 3
     assert [iteration for iteration, _ in read_curves(folder / CURVES)] == [9, 19, 29, 39]
     assert written(root)[0].axes["pretrain/*"] == "iterations"
 
@@ -232,7 +235,10 @@ def test_a_mode_that_there_is_not_is_refused() -> None:
 def test_other_ranks_show_nothing(
     experiment: Made, show: Show, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(rank_zero_only, "rank", 1)
+        show(experiment["metrics"])
+    monkeypatch.setenv("RANK", "1")
     show(experiment["metrics"])
     assert not (root / "dashboard").exists()
 

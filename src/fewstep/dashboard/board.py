@@ -122,13 +122,15 @@ class Board:
         """All rows of results, and what every artefact is made of."""
         reports = [one for one in artefacts if one.stage == REPORT]
         rows = [row for one in reports[-1:] or artefacts for row in results_of(one)]
-        self.run.log({"results": wandb.Table(columns=list(COLUMNS), data=table(rows))})
+        if rows:
+            self.run.log({"results": wandb.Table(columns=list(COLUMNS), data=table(rows))})
         read: list[Iterable[str | None]] = [
             [one.name, one.type, str(entry.path), entry.name, _name(entry.folder), entry.sha256]
             for one in artefacts
             for entry in one.inputs
         ]
-        self.run.log({"lineage": wandb.Table(columns=list(_LINEAGE), data=read)})
+        if read:
+            self.run.log({"lineage": wandb.Table(columns=list(_LINEAGE), data=read)})
 
     def end(self, *, failed: bool) -> None:
         """Wait until all is written, or uploaded.

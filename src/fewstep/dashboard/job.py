@@ -3,14 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from fewstep.dashboard.lineage import Artefact, ancestry
-from fewstep.dashboard.live import LiveCurves
 from fewstep.dashboard.shown import Shown
 from fewstep.errors import UserError
 from fewstep.modules.loggers import CURVES, read_curves
@@ -34,36 +32,44 @@ class Job:
         self._since = time.time()
         self._shown = Shown.read(folder, self._since)
         self._board: Board | None = None
-        self._live: LiveCurves | None = None
+        self._training: Artefact | None = None
+        self._points: dict[str, set[tuple[int, str]]] = {}  # run → (iteration, metric) of what was shown
         self._news = False
 
     def begin_curves(self, folder: Path) -> None:
         """The training of a run begins, or goes on; what an attempt before measured is shown if it was not."""
-        self._live = self._curves(Artefact(folder))
-        self._live.flush()
-
-    def _curves(self, artefact: Artefact) -> LiveCurves:
-        """Those of a run, which take in what lies in its file and was not shown."""
-        earlier, name, board = read_curves(artefact.folder / CURVES), self._name(artefact.folder), self.board
-        known = name in self._shown.curves
-        live = LiveCurves(partial(board.add_training, artefact), earlier[-1][0] if known and earlier else -1)
-        for iteration, values in earlier:
-            live.add(iteration, values)
-        if not known:
-            self._shown.curves.append(name)
-            self._shown.save(self.folder)
-        return live
+        self._training = Artefact(folder)
+        self._show_curves(self._training)
 
     def watch(self, iteration: int, values: Mapping[str, float]) -> None:
         """Something was measured in the training that is under way."""
-        if self._live is not None:
-            self._live.add(iteration, values)
+        if self._training is not None:
+            self._show_points(self._training, iteration, values)
 
     def end_curves(self) -> None:
         """The training is over."""
-        if self._live is not None:
-            self._live.flush()
-        self._live = None
+        self._training = None
+
+    def _show_curves(self, artefact: Artefact) -> None:
+        """Show what lies in a run's curve file and was not shown."""
+        self._open()
+        earlier, name = read_curves(artefact.folder / CURVES), self._name(artefact.folder)
+        if name not in self._points:
+            shown = earlier if name in self._shown.curves else []
+            self._points[name] = {(iteration, metric) for iteration, values in shown for metric in values}
+        for iteration, values in earlier:
+            self._show_points(artefact, iteration, values)
+        if name not in self._shown.curves:
+            self._shown.curves.append(name)
+            self._shown.save(self.folder)
+
+    def _show_points(self, artefact: Artefact, iteration: int, values: Mapping[str, float]) -> None:
+        """Show values but for those that were: a resumed training measures some anew."""
+        shown = self._points[self._name(artefact.folder)]
+        new = {metric: value for metric, value in values.items() if (iteration, metric) not in shown}
+        if new:
+            self._open().add_training(artefact, iteration, new)
+            shown.update((iteration, metric) for metric in new)
 
     def show(self, folder: Path) -> None:
         """Show a finished run and all that it is made of, unless that was done."""
@@ -73,15 +79,14 @@ class Job:
             name = self._name(artefact.folder)
             if name not in self._shown.runs:
                 if (artefact.folder / CURVES).is_file():
-                    self._curves(artefact).flush()
-                self.board.add(artefact)
+                    self._show_curves(artefact)
+                self._open().add(artefact)
                 self._shown.runs.append(name)
                 self._shown.save(self.folder)
                 self._news = True
 
-    @property
-    def board(self) -> "Board":
-        """The dashboard, which is this process's alone.
+    def _open(self) -> "Board":
+        """The dashboard, which from its opening on is this process's alone, as is what it was shown.
 
         Raises:
             UserError: another process shows the same job.
@@ -100,7 +105,7 @@ class Job:
     def add_tables(self) -> None:
         """Show all that was ever shown in tables, if there is anything new."""
         if self._news:
-            self.board.add_tables([Artefact(self.root / name) for name in self._shown.runs])
+            self._open().add_tables([Artefact(self.root / name) for name in self._shown.runs])
 
     def end(self, *, failed: bool) -> None:
         """Close the dashboard, if it was opened."""

@@ -61,7 +61,7 @@ class WandbLogging:
     @contextmanager
     def job(self, root: Path, config: Config) -> Iterator[None]:
         """All that is shown until the end of the block is one run of the dashboard's."""
-        if self.mode != "off" and not getattr(rank_zero_only, "rank", 0):
+        if self.mode != "off" and _leads():
             with _spared():
                 self._job = self._begin(root, config)
         failed = True
@@ -138,6 +138,12 @@ class WandbLogging:
         )
         log.info("dashboard   %s", run.url if self.mode == "online" else Path(run.dir).parent)
         return Board(run, shown.since, self.upload_tensors)
+
+
+def _leads() -> bool:
+    """Whether this is the first process of those at a job, as its environment and Lightning say."""
+    ranks = (os.environ.get("RANK"), getattr(rank_zero_only, "rank", None))
+    return all(int(rank or 0) == 0 for rank in ranks)
 
 
 @contextmanager
