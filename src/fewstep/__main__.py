@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import walk_tb
@@ -67,7 +68,7 @@ def _compose(words: Sequence[str], job: Callable[[Config], object]) -> None:
         try:
             check(settings, Config)
             config = Config(**settings)
-            return _in_job(job, config)
+            return _in_job(job, replace(config, threads=config.threads or threads_beside_others()))
         except UserError as error:
             if Sweep.goes_on():
                 raise
@@ -99,9 +100,8 @@ def _in_job(job: Callable[[Config], object], config: Config) -> object:
     import torch  # heavy imports only for a configuration that is sound
 
     _quieten()
-    threads = config.threads or threads_beside_others()
-    if threads:
-        torch.set_num_threads(threads)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     return job(config)
 
 
