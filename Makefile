@@ -31,7 +31,7 @@ benchmarks: .venv/.installed-dev ## measure the dynamic programme and the statis
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit; done
 
 # SOAK="--kills 5 --sweep-kills 2 --mutations 500 --shorter" makes it a matter of minutes.
-soak: .venv/.installed-dev ## kill runs, fill disks, spoil files: what runs must survive (half an hour; soak/README.md)
+soak: .venv/.installed-dev ## kill runs, fill disks, spoil files: what runs must survive (an hour; soak/README.md)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m soak $(SOAK)
 
 clean: ## remove the environment, caches and builds; outputs/ stays

@@ -15,9 +15,9 @@ Listed = Callable[..., list[str]]
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Listed:
     """(words, …) → the lines that `fewstep jobs` prints; it must not write."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
 
     def make(*words: str) -> list[str]:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # main sets it
         monkeypatch.setattr(sys, "argv", ["fewstep", "jobs", *words, f"outputs={tmp_path / 'outputs'}"])
         main()
         assert not (tmp_path / "outputs").exists()
