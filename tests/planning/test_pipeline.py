@@ -109,8 +109,8 @@ def test_counts_that_are_certain_are_what_the_runs_record(ran: Ran) -> None:
     found, sure = recorded(ran.outputs), expected(ran.before, EXACTLY)
     for stage in ("pretrain", "fine steps", "evaluate"):
         assert sure[stage] == found[stage] > 0
-    # Of the untuned model all 12 timesteps, and for the rounds its own 4; those of tuned ones may be its files. And
-    # of 5 trajectories and 5 forward paths.
+    # Of the untuned model all 12 timesteps, and for the rounds its own 4; those of tuned ones may be its files.
+    # And 5 trajectories and 5 forward paths over all of the grid.
     teacher = (5 + 5) * 12
     assert sure["statistics, train"] == (12 + 4) * 6 + teacher
     assert sure["statistics, test"] == 12 * 10 + teacher
