@@ -47,8 +47,8 @@ def find_schedule(
     """The best schedule of a trained model for every K in `steps`.
 
     What the objective needs is estimated with one network call per image at some 40 of the timesteps, and
-    interpolated in between; only the search `gradient` calls the network itself. 128 images are nearly always
-    enough. For a search that needs validation samples, as `gradient` does, the last quarter of the images is held
+    interpolated in between; only the search `gradient` and objectives that run the sampler, such as
+    `teacher_distance` for the search `coordinate`, call the network themselves. 128 images are nearly always enough. For a search that needs validation samples, as `gradient` does, the last quarter of the images is held
     out as such, and the objective's statistics are of the others alone.
 
     Args:

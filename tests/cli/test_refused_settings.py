@@ -20,6 +20,11 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ("steps=[]", ["at least one"]),
     ("steps=[2.5]", ["steps[0]", "2.5", "integer"]),
     ("steps=4", ["steps", "list"]),
+    (
+        "schedule_optimizer=[even,transport_dp] statistics.teacher.steps=3",
+        ["transport_dp needs a teacher of at least 4 steps", "statistics.teacher.steps is 3"],
+    ),
+    ("statistics.teacher.trajectories=1", ["statistics.teacher.trajectories is 1", "at least 2"]),
     ("finetune.steps=5", ["5 steps", "2, 4", "finetune.steps"]),
     ("finetune.schedule_optimizer=karras", ["karras", "even, elbo_dp"]),
     ("steps=[1,4] evaluation.decoders=[improved_diffusion]", ["steps holds 1", "at least 2 steps"]),
@@ -39,6 +44,21 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     (
         "trainable@finetune.trainable=last_layers finetune.trainable.layers=[up_blocks.*]",
         ["'up_blocks'", "time_embed, input_blocks, middle_block, output_blocks, out"],
+    ),
+    # What a search of the sampler's own outputs cannot be.
+    (
+        "schedule_optimizer=[even,fid_coordinate] schedule_optimizer.fid_coordinate.objective.sample_seeds=[7,0]",
+        ["fid_coordinate", "seed 0", "evaluation.sample_seeds"],
+    ),
+    (
+        "schedule_optimizer=[even,teacher_distance_coordinate] "
+        "schedule_optimizer.teacher_distance_coordinate.objective.solver.eta=1",
+        ["'ddim' adds more", "heun"],
+    ),
+    (
+        "schedule_optimizer=[even,teacher_distance_coordinate] "
+        "schedule_optimizer.teacher_distance_coordinate.search.evaluations=3",
+        ["evaluations is 3", "starts"],
     ),
     # Typos: a key, a group, an option, a key inside an added override, a value among few.
     ("pretrain.iteratoins=3", ["'pretrain.iteratoins'", "'pretrain.iterations'"]),

@@ -20,7 +20,8 @@ from fewstep.planning.pipeline import PlannedPipeline
 from fewstep.run import read_record
 
 EVERYTHING = [
-    "schedule_optimizer=[even,elbo_dp,discretization_gradient]",
+    "schedule_optimizer=[even,elbo_dp,discretization_gradient,transport_dp,klub_dp]",
+    "statistics.teacher.trajectories=5",
     "schedule_optimizer.discretization_gradient.search.iterations=3",
     "solver=[ddim,heun,ancestral]",
     "evaluation.sample_steps={ddim:[4]}",

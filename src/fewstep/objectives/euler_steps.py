@@ -15,6 +15,8 @@ The flow carries an error on to the end as it would on Gaussian data of the data
 standard deviation c the error of a step to s is multiplied by c/√(c² + σ_s²).
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ from fewstep.statistics.covariance import KIND as COVARIANCE
 from fewstep.statistics.covariance import MeasuredCovariance
 from fewstep.statistics.fine_nodes import FineNodes
 
-BLOCK = 32  # trajectories at a time, so that what is computed of them in float64 stays small
+BLOCK_BYTES = 2**23  # of D in float64 at a time
 SMALLEST = 1e-12  # a direction's least c, as a share of the largest: its errors count at the end, where they stay
 
 
@@ -41,6 +43,13 @@ def fine_nodes(statistics: Statistics, kind: str, objective: str) -> FineNodes:
         )
     found: FineNodes = statistics[kind]
     return found
+
+
+def blocks(nodes: FineNodes) -> Iterator[Tensor]:
+    """D of some trajectories after the other, float64 [M, n, D]: all of them at once would take much memory."""
+    D = nodes.D.flatten(2)
+    size = max(1, BLOCK_BYTES // (8 * len(D) * D.shape[2]))
+    return (block.double() for block in D.split(size, dim=1))
 
 
 def between_nodes(sigma: Tensor, fine: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
 from fewstep.objectives.base import NATS, Objective, Statistics
-from fewstep.objectives.euler_steps import BLOCK, between_nodes, fine_nodes
+from fewstep.objectives.euler_steps import between_nodes, blocks, fine_nodes
 from fewstep.schedule import Schedule
 from fewstep.statistics.fine_nodes import FineNodes, noise_levels
 from fewstep.statistics.forward_paths import KIND
@@ -42,7 +42,7 @@ class Klub(Objective):
     def edge_costs(self, statistics: Statistics, around: Schedule | None = None) -> CostTable:
         """The integral over every step s < t of the fine nodes."""
         paths = fine_nodes(statistics, KIND, self.name)
-        distances = _mean_squared_distances(paths.D.flatten(2))  # [M, M]
+        distances = _mean_squared_distances(paths)  # [M, M]
         cells = _half_snr(paths.noise_levels[1:]).diff().neg()  # ∫ dσ/σ³ from each node to the next, [M−1]
         shares = (cells[:, None] * (distances[1:] + distances[:-1]) / 2).triu(1)  # of the cells below each t
         to_node = torch.cat(
@@ -69,14 +69,15 @@ def _half_snr(sigma: Tensor) -> Tensor:
     return 1 / (2 * sigma.square())
 
 
-def _mean_squared_distances(D: Tensor) -> Tensor:
-    """E‖D_i − D_j‖² of the nodes i and j, float64 [M, M], from D [M, n, D]."""
-    products = torch.zeros(len(D), len(D), dtype=torch.float64)
-    for block in D.split(BLOCK, dim=1):
-        apart = (block.double() - block[:1].double()).flatten(1)  # no distance changes, and less cancels
+def _mean_squared_distances(paths: FineNodes) -> Tensor:
+    """E‖D_i − D_j‖² of the nodes i and j, float64 [M, M]."""
+    M, n = paths.D.shape[:2]
+    products = torch.zeros(M, M, dtype=torch.float64)
+    for block in blocks(paths):
+        apart = (block - block[:1]).flatten(1)  # no distance changes, and less cancels
         products += apart @ apart.T
     squares = products.diagonal()
-    return (squares[:, None] + squares - 2 * products).clamp(min=0) / D.shape[1]
+    return (squares[:, None] + squares - 2 * products).clamp(min=0) / n
 
 
 def _values(paths: FineNodes, times: Tensor) -> Tensor:
@@ -84,8 +85,7 @@ def _values(paths: FineNodes, times: Tensor) -> Tensor:
     fine = paths.noise_levels
     sigma = noise_levels(paths.process, times).clamp(min=fine[1].item())
     total = []
-    for block in paths.D.flatten(2).split(BLOCK, dim=1):
-        D = block.double()
+    for D in blocks(paths):
         total.append(torch.stack([_integral(D, s, t, fine) for s, t in itertools.pairwise(sigma)]))
     return torch.cat(total, dim=1).sum(0)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewstep.objectives.euler_steps import BLOCK, Carried
+from fewstep.objectives.euler_steps import Carried, blocks
 from fewstep.statistics.fine_nodes import FineNodes
 
 GROUPS = 64  # of directions; those of one group are carried alike
@@ -37,9 +37,11 @@ class SecondMoments:
         M, n = teacher.D.shape[:2]
         group, c = _groups(carried.c)
         products = torch.zeros(len(c), M, M, dtype=torch.float64)
-        for block in teacher.D.flatten(2).split(BLOCK, dim=1):
-            rotated = (block.double() @ carried.basis).permute(2, 0, 1)  # [D, M, block]
-            products.index_add_(0, group, rotated @ rotated.transpose(1, 2))
+        for block in blocks(teacher):
+            rotated = block @ carried.basis
+            for number, total in enumerate(products):
+                of_group = rotated[:, :, group == number].flatten(1)
+                total += of_group @ of_group.T
         squares, components = torch.linalg.eigh(products / n)
         kept = squares > ROUNDING * squares.max()
         roots = squares.clamp(min=0).sqrt()[:, None] * components  # [groups, M, M], a component a column

@@ -7,7 +7,7 @@ adding up in the worst case (power 1); `coherent_transport` is what they add up 
 objective is a sum over steps, whose minimum dp finds exactly, on the fine nodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
-from fewstep.objectives.euler_steps import BLOCK, Carried, fine_nodes, step_weights
+from fewstep.objectives.euler_steps import Carried, blocks, fine_nodes, step_weights
 from fewstep.schedule import Schedule
 from fewstep.statistics.covariance import KIND as COVARIANCE
 from fewstep.statistics.fine_nodes import FineNodes, noise_levels
@@ -72,7 +72,7 @@ class Transport(Objective):
         return torch.cat([_powers(errors, self.power).sum(0) for errors in step_errors(teacher, times, carried)])
 
 
-def step_errors(teacher: FineNodes, times: Tensor, carried: Carried | None) -> list[Tensor]:
+def step_errors(teacher: FineNodes, times: Tensor, carried: Carried | None) -> Iterator[Tensor]:
     """δ_i of every step of a schedule, float64 [K, n, D], some trajectories at a time; differentiable in `times`.
 
     Args:
@@ -82,13 +82,11 @@ def step_errors(teacher: FineNodes, times: Tensor, carried: Carried | None) -> l
     """
     sigma = noise_levels(teacher.process, times)
     weights = step_weights(sigma[:-1], sigma[1:], teacher.noise_levels)
-    errors = []
-    for D in teacher.D.flatten(2).split(BLOCK, dim=1):
-        block = torch.einsum("km,mnd->knd", weights, D.double())
+    for D in blocks(teacher):
+        errors = torch.einsum("km,mnd->knd", weights, D)
         if carried is not None:
-            block = (block @ carried.basis) * carried.factors(sigma[:-1])[:, None]
-        errors.append(block)
-    return errors
+            errors = (errors @ carried.basis) * carried.factors(sigma[:-1])[:, None]
+        yield errors
 
 
 def error_table(teacher: FineNodes, carried: Carried | None, power: int) -> Tensor:
@@ -97,8 +95,8 @@ def error_table(teacher: FineNodes, carried: Carried | None, power: int) -> Tens
     M = len(sigma) - 1
     costs = torch.zeros(M + 1, M + 1, dtype=torch.float64)
     taken = torch.cat([torch.zeros(1, dtype=torch.float64), (1 / sigma[1:]).diff().neg()])[:, None, None]
-    for block in teacher.D.flatten(2).split(BLOCK, dim=1):
-        D = block.double() if carried is None else block.double() @ carried.basis
+    for block in blocks(teacher):
+        D = block if carried is None else block @ carried.basis
         sums = (taken * D).cumsum(0)  # Σ_i (1/σ_{i−1} − 1/σ_i) D_i from the second node on
 
         def fill(s: int, D: Tensor = D, sums: Tensor = sums) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.artefacts.search_statistics import check_images_setting
-from fewstep.artefacts.statistics import split_of
+from fewstep.artefacts.statistics import own_settings, split_of
 from fewstep.decoders import DECODERS, no_table
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
@@ -46,6 +46,7 @@ class Searches:
                 self._check_split(name, kind)
             for kind in dict.fromkeys([*find.needs, *(objective.needs if objective else ())]):
                 check_images_setting(kind, self.shared.statistics, self.shared.purpose)
+                self._check_teacher(name, kind)
                 if kind == COVARIANCE:
                     check_dimensions(self.shared.dataset.shape)
 
@@ -57,6 +58,15 @@ class Searches:
             raise UserError(
                 f"{name} selects its schedules by the samples of seed {both[0]}, which cannot judge them too; "
                 "leave it out of evaluation.sample_seeds, or of the objective's sample_seeds."
+            )
+
+    def _check_teacher(self, name: str, kind: str) -> None:
+        """Raise a UserError where a kind is of a teacher that takes fewer steps than a schedule should."""
+        most, teacher = max(self.config.steps, default=0), own_settings(kind, self.shared.statistics)
+        if teacher and most > teacher["steps"]:
+            raise UserError(
+                f"{name} needs a teacher of at least {most} steps, the most that steps holds; "
+                f"statistics.teacher.steps is {teacher['steps']}."
             )
 
     def _check_split(self, name: str, kind: str) -> None:
