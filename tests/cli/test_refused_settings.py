@@ -52,7 +52,7 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ),
     (
         "schedule_optimizer=[even,teacher_distance_coordinate] "
-        "schedule_optimizer.teacher_distance_coordinate.objective.solver.eta=1",
+        "+schedule_optimizer.teacher_distance_coordinate.objective.solver.eta=1",
         ["'ddim' adds more", "heun"],
     ),
     (
