@@ -110,8 +110,10 @@ def test_counts_that_are_certain_are_what_the_runs_record(ran: Ran) -> None:
     for stage in ("pretrain", "fine steps", "evaluate"):
         assert sure[stage] == found[stage] > 0
     # Of the untuned model all 12 timesteps, and for the rounds its own 4; those of tuned ones may be its files.
-    assert sure["statistics, train"] == (12 + 4) * 6
-    assert sure["statistics, test"] == 12 * 10
+    # And 5 trajectories and 5 forward paths over all of the grid.
+    teacher = (5 + 5) * 12
+    assert sure["statistics, train"] == (12 + 4) * 6 + teacher
+    assert sure["statistics, test"] == 12 * 10 + teacher
 
 
 def test_counts_that_are_bounds_are_not_exceeded(ran: Ran) -> None:

@@ -26,7 +26,7 @@ from fewstep.statistics.covariance import KIND as COVARIANCE
 from fewstep.statistics.covariance import MeasuredCovariance
 from fewstep.statistics.fine_nodes import FineNodes
 
-BLOCK_BYTES = 2**23  # of D in float64 at a time
+BLOCK_BYTES = 2**25  # of D in float64 at a time
 SMALLEST = 1e-12  # a direction's least c, as a share of the largest: its errors count at the end, where they stay
 
 

@@ -138,11 +138,11 @@ def noise_levels(process: Process, times: Tensor) -> Tensor:
 
 def require_finite(D: Tensor, indices: Sequence[int]) -> None:
     """Raise a UserError unless all of D [M, …], of the fine nodes `indices` [M+1], is finite."""
-    for index, predicted in zip(reversed(indices), D.flip(0), strict=False):
-        if not bool(predicted.isfinite().all()):
+    for node in range(len(D), 0, -1):  # in the order of the steps
+        if not bool(D[node - 1].isfinite().all()):
             raise UserError(
-                f"The network's output is not finite at grid index {index}, on a schedule of {len(D)} steps; its "
-                "weights may hold NaN."
+                f"The network's output is not finite at grid index {indices[node]}, on a schedule of {len(D)} "
+                "steps; its weights may hold NaN."
             )
 
 
