@@ -23,7 +23,7 @@ from fewstep.cores import spread
 from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
 from fewstep.objectives.base import Objective, Statistics
-from fewstep.objectives.euler_steps import Carried, between_nodes, fine_nodes, step_weights
+from fewstep.objectives.euler_steps import Carried, NodeSteps, between_nodes, fine_nodes, step_weights
 from fewstep.objectives.second_moments import SecondMoments
 from fewstep.objectives.transport import step_errors
 from fewstep.schedule import Schedule
@@ -109,18 +109,12 @@ class _Path:
 
 def _table(moments: SecondMoments, path: _Path | None) -> Tensor:
     """The costs of every s < t of the fine nodes, float64 [M+1, M+1]."""
-    sigma, D = moments.noise_levels, moments.D
-    M = len(D)
+    sigma, M = moments.noise_levels, len(moments.D)
     costs = torch.full((M + 1, M + 1), torch.inf, dtype=torch.float64)
-    sums = (torch.cat([torch.zeros(1, dtype=torch.float64), (1 / sigma[1:]).diff().neg()])[:, None] * D).cumsum(0)
+    steps = NodeSteps(moments.D, sigma)
 
     def fill(s: int) -> None:
-        errors = (
-            D - D[0]
-            if s == 0
-            else (1 - sigma[s] / sigma[s + 1 :, None]) * D[s:] - sigma[s] * (sums[s:] - sums[s - 1])
-        )
-        errors = errors * moments.factors(sigma[s])
+        errors = steps.to(s) * moments.factors(sigma[s])
         if path is None:
             costs[s, s + 1 :] = errors.square().sum(1)
             return

@@ -78,6 +78,29 @@ def step_weights(sigma_s: Tensor, sigma_t: Tensor, fine: Tensor) -> Tensor:
     return (1 - s / t) * between_nodes(sigma_t, fine) - of_teacher
 
 
+class NodeSteps:
+    """Σ_i w_i(s, t) D_i for all steps between fine nodes, from running sums.
+
+    Args:
+        D: of the fine nodes, float64 [M, …].
+        sigma: their noise levels, float64 [M+1], the first 0.
+    """
+
+    def __init__(self, D: Tensor, sigma: Tensor) -> None:
+        self.D, self.sigma, self.shape = D, sigma, (-1, *[1] * (D.ndim - 1))
+        taken = torch.cat([torch.zeros(1, dtype=torch.float64), (1 / sigma[1:]).diff().neg()])
+        self.sums = (taken.reshape(self.shape) * D).cumsum(
+            0
+        )  # of (1/σ_{i−1} − 1/σ_i) D_i, from the second node on
+
+    def to(self, s: int) -> Tensor:
+        """Of the steps to node s from every node above it, [M − s, …]."""
+        if s == 0:
+            return self.D - self.D[0]
+        kept = (1 - self.sigma[s] / self.sigma[s + 1 :]).reshape(self.shape)
+        return kept * self.D[s:] - self.sigma[s] * (self.sums[s:] - self.sums[s - 1])
+
+
 class Carried:
     """How the flow carries an error to the end.
 

@@ -17,7 +17,7 @@ from fewstep.costs import CostTable
 from fewstep.denoiser import Denoiser
 from fewstep.errors import UserError
 from fewstep.objectives.base import Objective, Statistics
-from fewstep.objectives.euler_steps import Carried, blocks, fine_nodes, step_weights
+from fewstep.objectives.euler_steps import Carried, NodeSteps, blocks, fine_nodes, step_weights
 from fewstep.schedule import Schedule
 from fewstep.statistics.covariance import KIND as COVARIANCE
 from fewstep.statistics.fine_nodes import FineNodes, noise_levels
@@ -94,20 +94,11 @@ def error_table(teacher: FineNodes, carried: Carried | None, power: int) -> Tens
     sigma, n = teacher.noise_levels, teacher.D.shape[1]
     M = len(sigma) - 1
     costs = torch.zeros(M + 1, M + 1, dtype=torch.float64)
-    taken = torch.cat([torch.zeros(1, dtype=torch.float64), (1 / sigma[1:]).diff().neg()])[:, None, None]
     for block in blocks(teacher):
-        D = block if carried is None else block @ carried.basis
-        sums = (taken * D).cumsum(0)  # Σ_i (1/σ_{i−1} − 1/σ_i) D_i from the second node on
+        steps = NodeSteps(block if carried is None else block @ carried.basis, sigma)
 
-        def fill(s: int, D: Tensor = D, sums: Tensor = sums) -> None:
-            if s == 0:
-                errors = D - D[0]
-            else:
-                errors = (1 - sigma[s] / sigma[s + 1 :])[:, None, None] * D[s:] - sigma[s] * (
-                    sums[s:] - sums[s - 1]
-                )
-            if carried is not None:
-                errors = errors * carried.factors(sigma[s])
+        def fill(s: int, steps: NodeSteps = steps) -> None:
+            errors = steps.to(s) if carried is None else steps.to(s) * carried.factors(sigma[s])
             costs[s, s + 1 :] += _powers(errors, power).sum(1)
 
         spread(fill, range(M))
