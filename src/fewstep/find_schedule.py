@@ -47,9 +47,10 @@ def find_schedule(
     """The best schedule of a trained model for every K in `steps`.
 
     What the objective needs is estimated with one network call per image at some 40 of the timesteps, and
-    interpolated in between; only the search `gradient` calls the network itself. 128 images are nearly always
-    enough. For a search that needs validation samples, as `gradient` does, the last quarter of the images is held
-    out as such, and the objective's statistics are of the others alone.
+    interpolated in between. The search `gradient`, and `coordinate` with an objective that runs the sampler, as
+    `teacher_distance` does, call the network besides. 128 images are nearly always enough. For a search that needs
+    validation samples, as `gradient` does, the last quarter of the images is held out as such, and the objective's
+    statistics are of the others alone.
 
     Args:
         denoiser: a `Denoiser`, or any callable (x_t, time) → output or (x_t, time, label) → output, with x_t

@@ -50,6 +50,21 @@ REFUSED: list[tuple[str, Sequence[str]]] = [
     ("report.table=league stage=search", ["'league'", "'search'", "stage=report"]),
     ("report.table=league report.experiments=[elsewhere]", ["'elsewhere'", "allowed"]),
     ("report.experiments=[digits]", ["['digits']", "report.table", "league"]),
+    # What a search of the sampler's own outputs cannot be.
+    (
+        "schedule_optimizer=[even,fid_coordinate] schedule_optimizer.fid_coordinate.objective.sample_seeds=[7,0]",
+        ["fid_coordinate", "seed 0", "evaluation.sample_seeds"],
+    ),
+    (
+        "schedule_optimizer=[even,teacher_distance_coordinate] "
+        "+schedule_optimizer.teacher_distance_coordinate.objective.solver.eta=1",
+        ["'ddim' adds more", "heun"],
+    ),
+    (
+        "schedule_optimizer=[even,teacher_distance_coordinate] "
+        "schedule_optimizer.teacher_distance_coordinate.search.evaluations=3",
+        ["evaluations is 3", "starts"],
+    ),
     # Typos: a key, a group, an option, a key inside an added override, a value among few.
     ("pretrain.iteratoins=3", ["'pretrain.iteratoins'", "'pretrain.iterations'"]),
     (

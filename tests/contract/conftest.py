@@ -43,7 +43,7 @@ TINY = [
 ]
 BRIEF = {
     "iterations": 2,
-    "evaluations": 12,
+    "evaluations": 7,
     "trajectories": IMAGES,
     "samples": 8,
 }  # settings of objectives and searches

@@ -49,6 +49,8 @@ class Fid(Objective):
             check_seed(seed, "An entry of the objective's sample_seeds")
         self.sampler: Solver = Ddim() if solver is None else solver
         self.solver = self.sampler.name
+        if self.solver != Ddim.name:
+            self.name = f"{Fid.name}_{self.solver}"
         self.samples, self.sample_seeds = samples, tuple(sample_seeds)
         self.needs: Sequence[str] = (KIND, *self.sampler.needs)
 

@@ -32,6 +32,8 @@ SPACES = (PIXELS, DENOISER_FEATURES)
 class TeacherDistance(Objective):
     """E‖K-step output − teacher's output‖² over the teacher's trajectories.
 
+    Its `name` ends with the solver's, where that is not DDIM, and with `features`, where it is in these.
+
     Args:
         solver: any that adds no noise; None: DDIM.
         space: `pixels`, or `denoiser_features`: activations of the denoiser's own middle block, flattened. These
@@ -73,6 +75,8 @@ class TeacherDistance(Objective):
             raise UserError(f"feature_noise_level is {feature_noise_level}, but must be positive and finite.")
         self.sampler, self.space = solver, space
         self.solver = solver.name
+        of_solver = "" if solver.name == Ddim.name else f"_{solver.name}"
+        self.name = f"{TeacherDistance.name}{of_solver}{'' if space == PIXELS else '_features'}"
         self.trajectories, self.batch_size = trajectories, batch_size
         self.feature_noise_level = feature_noise_level
 

@@ -140,8 +140,8 @@ class Coordinate:
         of_starts = {name: start for name, start in of_starts.items() if math.isfinite(start)}
         if not of_starts:
             raise UserError(
-                f"The coordinate search has no start with a finite {objective.name} among {', '.join(starts)}; "
-                "give another, or other steps."
+                f"The coordinate search has no start with a finite {objective.name} among "
+                f"{', '.join(starts) or 'those that it was given'}; give another, or other steps."
             )
         best = min(of_starts, key=of_starts.__getitem__)
         path = NodeMoves(process).descend(starts[best].indices, valued)
