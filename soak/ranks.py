@@ -63,7 +63,8 @@ def _kill(attempt: Attempt, name: str, moment: Moment) -> str | None:
     code = attempt.ends_within(LONGEST)
     if code == 0:
         return None
-    if code != 1 or f"{name.capitalize()} of 2 ended with SIGKILL" not in attempt.last_line:
+    told = f"{name.capitalize()} of 2 ended with SIGKILL"
+    if code != 1 or not any(told in line for _, line in attempt.lines):
         return f"the command ended with {code} and {attempt.last_line!r}"
     return ""
 

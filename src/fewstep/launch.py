@@ -28,6 +28,7 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+from tqdm import tqdm
 
 from fewstep.cluster import given_ranks
 from fewstep.config import Config
@@ -230,6 +231,7 @@ def _rank(
     own = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "fewstep"}
     os.environ |= {name: str(value) for name, value in (own | place).items()}
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a rank that is killed leaves behind
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if number > 0:
         _be_quiet()

@@ -121,7 +121,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_a_sweep_on_torchrun_goes_on(
 
     killed = start(str(tmp_path / "program.py"))
     assert killed.returncode == 1
-    assert "fewstep: Rank 1 of 2 ended with SIGKILL" in killed.stderr.splitlines()[-1]
+    assert "fewstep: Rank 1 of 2 ended with SIGKILL" in killed.stderr.splitlines()[-1], killed.stderr
     assert not list(tmp_path.glob("digits/pretrain/*/run.json"))
     swept = start("-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "fewstep", "-m", "seed=0,1")
     assert swept.returncode == 0, swept.stderr
