@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from fewstep.config import Config
 from fewstep.dashboard.job import Job
@@ -16,6 +15,7 @@ from fewstep.dashboard.naming import description, folder_of, job_name, tags_of
 from fewstep.dashboard.shown import Shown
 from fewstep.errors import UserError
 from fewstep.modules.loggers import CurveFile
+from fewstep.ranks import rank
 
 if TYPE_CHECKING:
     from fewstep.dashboard.board import Board
@@ -61,7 +61,7 @@ class WandbLogging:
     @contextmanager
     def job(self, root: Path, config: Config) -> Iterator[None]:
         """All that is shown until the end of the block is one run of the dashboard's."""
-        if self.mode != "off" and _leads():
+        if self.mode != "off" and rank() == 0:
             with _spared():
                 self._job = self._begin(root, config)
         failed = True
@@ -138,12 +138,6 @@ class WandbLogging:
         )
         log.info("dashboard   %s", run.url if self.mode == "online" else Path(run.dir).parent)
         return Board(run, shown.since, self.upload_tensors)
-
-
-def _leads() -> bool:
-    """Whether this is the first process of those at a job, as its environment and Lightning say."""
-    ranks = (os.environ.get("RANK"), getattr(rank_zero_only, "rank", None))
-    return all(int(rank or 0) == 0 for rank in ranks)
 
 
 @contextmanager
