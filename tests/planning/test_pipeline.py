@@ -20,7 +20,7 @@ from fewstep.planning.pipeline import PlannedPipeline
 from fewstep.run import read_record
 
 EVERYTHING = [
-    "schedule_optimizer=[even,elbo_dp,discretization_gradient,transport_dp,klub_dp]",
+    "schedule_optimizer=[even,elbo_dp,discretization_gradient,transport_dp]",
     "statistics.teacher.trajectories=5",
     "schedule_optimizer.discretization_gradient.search.iterations=3",
     "solver=[ddim,heun,ancestral]",
@@ -110,8 +110,8 @@ def test_counts_that_are_certain_are_what_the_runs_record(ran: Ran) -> None:
     for stage in ("pretrain", "fine steps", "evaluate"):
         assert sure[stage] == found[stage] > 0
     # Of the untuned model all 12 timesteps, and for the rounds its own 4; those of tuned ones may be its files.
-    # And 5 trajectories and 5 forward paths over all of the grid.
-    teacher = (5 + 5) * 12
+    # And 5 trajectories over all of the grid.
+    teacher = 5 * 12
     assert sure["statistics, train"] == (12 + 4) * 6 + teacher
     assert sure["statistics, test"] == 12 * 10 + teacher
 
