@@ -289,8 +289,8 @@ def test_methods_are_found_by_their_word() -> None:
 @pytest.mark.parametrize(
     "package, name, sentence",
     [
-        ("search", "evn", "There is no search 'evn'; did you mean 'even'.* Allowed: dp, even, .*"),
-        ("objectives", "fid", "There is no objective 'fid'. Allowed: .*elbo"),
+        ("search", "evn", "There is no search 'evn'; did you mean 'even'.* Allowed: .*dp, even, .*"),
+        ("objectives", "bpd", "There is no objective 'bpd'.*Allowed: .*elbo"),
         ("solvers", "ddmi", "There is no solver 'ddmi'; did you mean 'ddim'.* Allowed: ancestral, ddim"),
     ],
 )

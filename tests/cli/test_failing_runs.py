@@ -99,7 +99,7 @@ def test_the_number_of_threads_reaches_torch(
     monkeypatch.setattr(Pipeline, "run", lambda _: "")
     for threads in ("3", "null"):
         assert fewstep(f"outputs={tmp_path}", *tiny, f"threads={threads}").code == 0
-    assert numbers == [3]
+    assert numbers == [3, 3]  # by the command, and by each of a job's processes
 
 
 def test_an_error_of_the_program_itself_keeps_its_traceback(

@@ -91,6 +91,7 @@ def config(tmp_path: Path) -> Callable[..., Config]:
             "statistics": {"split": "train"}, "solver": {"heun": {}},
             "schedule_optimizer": {"elbo_dp": {"search": {}}}, "finetune": None,
             "evaluation": {}, "features": {}, "trainer": {}, "logger": {"mode": "offline"},
+            "returns": None, "report": {},
         }  # fmt: skip
         return Config(**settings | changes)
 

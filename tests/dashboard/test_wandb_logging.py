@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import wandb
-from pytorch_lightning.utilities import rank_zero_only
 
 from fewstep.config import Config
 from fewstep.dashboard import board
@@ -235,10 +234,7 @@ def test_a_mode_that_there_is_not_is_refused() -> None:
 def test_other_ranks_show_nothing(
     experiment: Made, show: Show, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(rank_zero_only, "rank", 1)
-        show(experiment["metrics"])
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("fewstep.dashboard.wandb_logging.rank", lambda: 1)
     show(experiment["metrics"])
     assert not (root / "dashboard").exists()
 

@@ -21,6 +21,7 @@ from fewstep.noise import check_seed
 from fewstep.run import Run
 from fewstep.statistics.denoising_error import NOISES, DenoisingErrorEstimator
 from fewstep.statistics.fine_nodes import STEPS, TRAJECTORIES
+from fewstep.statistics.storage import kind_of
 from fewstep.statistics.streaming import estimator_of
 from fewstep.weights import MODEL, WEIGHTS, load_model
 
@@ -124,7 +125,8 @@ def split_of(kind: str, otherwise: str) -> str:
 
 def own_settings(kind: str, settings: StatisticsSettings) -> dict[str, Any]:
     """What a kind takes of its own section of the settings, in place of images and timesteps; most have none."""
-    section = getattr(estimator_class(kind), "settings", None)
+    module = importlib.import_module(f"fewstep.statistics.{kind}")
+    section = getattr(getattr(module, "Estimator", None), "settings", None)
     return {} if section is None else asdict(getattr(settings, section))
 
 
@@ -268,7 +270,7 @@ def statistics_of(
                 seed=settings.seed,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
-                fitted=None if fitted is None or own else load_statistics(kind)(fitted),
+                fitted=None if fitted is None or own else load_statistics(kind_of(fitted))(fitted),
                 **own,
             )
             where = range(1, denoiser.process.T + 1) if indices is None else indices

@@ -106,8 +106,9 @@ class DenoisingErrorEstimator:
         prediction = self._predict(denoiser, row)
         measured = self.sums(denoiser.process, row, prediction)
         if self.means:
-            spread = {"error_spread": measured["error"].std()}
-            measured = {name: _mean(value) for name, value in measured.items()} | spread
+            error = measured["error"]
+            spread = error.std() if len(error) > 1 else torch.zeros_like(error[0])
+            measured = {name: _mean(value) for name, value in measured.items()} | {"error_spread": spread}
         return {name: _on_cpu(value) for name, value in measured.items()}
 
     def sums(self, process: Process, row: int, prediction: Prediction) -> dict[str, Any]:

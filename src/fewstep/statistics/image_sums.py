@@ -84,8 +84,10 @@ class DenoisingError:
 
     @property
     def spread(self) -> Tensor:
-        """The standard deviation of ‖x_0 − x̂_0‖² over images, [N]."""
-        return self.error.std(1) if self.error_spread is None else self.error_spread
+        """The standard deviation of ‖x_0 − x̂_0‖² over images, [N]; that of one image is 0."""
+        if self.error_spread is not None:
+            return self.error_spread
+        return self.error.std(1) if self.error.shape[1] > 1 else torch.zeros_like(self.error[:, 0])
 
     def rows(self, indices: Sequence[int]) -> Tensor:
         """The rows of the given grid indices.

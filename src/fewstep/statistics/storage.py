@@ -83,6 +83,19 @@ def read_statistics(
         raise UserError(f"The statistics file {path} cannot be read: {error}.") from None
 
 
+def kind_of(path: Path) -> str:
+    """The kind of statistics that a file holds.
+
+    Raises:
+        UserError: the file is missing, or does not say.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(json.loads((file.metadata() or {})[_HEADER])["kind"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"The statistics file {path} cannot be read: {error}.") from None
+
+
 def _check_facts(header: Mapping[str, Any], facts: Mapping[str, type]) -> None:
     for name, kind in facts.items():
         value = header[name]
