@@ -25,13 +25,14 @@ from omegaconf import OmegaConf
 from fewstep.__main__ import CONF, build
 from fewstep.config import Config
 from fewstep.data.digits import Digits
-from fewstep.launch import Outcome, launch
+from fewstep.launch import launch
 from fewstep.modules.sampling import SampledBlocks
 from fewstep.modules.sharing import predict_rows
 from fewstep.modules.statistics import StatisticsModule, measured_rows
 from fewstep.schedule import Schedule
 from fewstep.solvers.ddim import Ddim
 from fewstep.statistics.denoising_error import DenoisingErrorEstimator
+from fewstep.sweep import Outcome
 
 PROMISED = 1.8
 IMAGES, TIMESTEPS, SAMPLES, STEPS = 128, 256, 2048, 8
@@ -70,7 +71,7 @@ def job(config: Config) -> Outcome:
             work()
             if turn:
                 seconds[work.__name__].append(time.perf_counter() - started)
-    return Outcome(json.dumps({name: median(of_turns) for name, of_turns in seconds.items()}), None)
+    return Outcome(json.dumps({name: median(of_turns) for name, of_turns in seconds.items()}), None, None)
 
 
 def configured(outputs: Path) -> Config:
