@@ -119,6 +119,10 @@ class ImprovedDiffusion(Decoder):
         return log_variance_between(low, process.log_variance(times[1]), prediction.fraction)
 
     def fill(self, costs: Tensor, measured: DenoisingError, variance: str) -> Tensor | None:
+        """Write costs[0] in nats/example, as `Decoder.fill`; returns the first pairs' costs [T+1, T+1].
+
+        None under `optimal`, whose variance at n_1 does not depend on n_2 as the others' does.
+        """
         if variance == OptimalVariance.name:
             return Additive().fill(costs, measured, variance)
         pairs, T = measured.pairs, measured.process.T

@@ -56,6 +56,11 @@ class ImageFolder(FilesInSplits):
         self.cache = cache
 
     def read(self) -> dict[str, Split]:
+        """The splits, uint8 [N, 3, H, W] mapped from the cache, with labels where folders are classes.
+
+        Raises:
+            UserError: there is no such folder or archive, or a picture in it cannot be read.
+        """
         if not self.path.exists():
             raise UserError(f"dataset.path is {self.path}, but there is no such folder or zip archive.")
         names = picture_names(self.path)
