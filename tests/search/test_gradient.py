@@ -68,7 +68,7 @@ def uniform(K: int) -> float:
 
 
 @pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("K", [4, 20])
+@pytest.mark.parametrize("K", [4, 6, 10, 20])
 def test_it_comes_to_the_closed_form_and_to_dps_optimum(
     K: int, start: str, gaussian: tuple[Denoiser, Statistics]
 ) -> None:
